@@ -14,6 +14,7 @@ Nothing here switches gradients on or off: wrap a rollout that needs none in `to
 """
 
 import difflib
+import importlib
 import math
 from collections.abc import Callable
 
@@ -149,9 +150,11 @@ def solve(
 
         blocks = tqdm(blocks, desc=method, unit="step", unit_scale=every)
 
-    differentiable = torch.is_grad_enabled()
-    states = [y0] if differentiable else y0.new_empty(1 + kept, *y0.shape)
-    states[0] = y = y0
+    states = None if torch.is_grad_enabled() else y0.new_empty(1 + kept, *y0.shape)
+    graph = [y0]  # holds the states instead where they carry gradients
+    if states is not None:
+        states[0] = y0
+    y = y0
     for block in blocks:
         for _ in range(every):
             y = advance(y)
@@ -160,11 +163,11 @@ def solve(
                 f"f turned y0 of shape {tuple(y0.shape)} and {y0.dtype} into shape "
                 f"{tuple(y.shape)} and {y.dtype}; f(y) must have the shape and dtype of y."
             )
-        if differentiable:
-            states.append(y)
+        if states is None:
+            graph.append(y)
         else:
             states[block] = y
-    return torch.stack(states) if differentiable else states
+    return torch.stack(graph) if states is None else states
 
 
 def odeint(
@@ -183,7 +186,7 @@ def odeint(
     are below float32 rounding, so a float32 state gets rtol = 1e-5 and atol = 1e-6.
     """
     try:
-        import torchdiffeq
+        torchdiffeq = importlib.import_module("torchdiffeq")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "odeint needs torchdiffeq, which is not installed: pip install torchdiffeq "
@@ -252,13 +255,17 @@ def _carried_verlet(f: VectorField, y0: Tensor, dt: float) -> VectorField:
         faster = 2 * qdot + 1
         slope, probe = f(y0), f(torch.cat((q, faster), -1))
     (drift, qddot), (probe_drift, probe_qddot) = _halves(slope), _halves(probe)
-    near = {"rtol": 1e4 * torch.finfo(y0.dtype).eps, "atol": 1e2 * torch.finfo(y0.dtype).eps}
-    if not (torch.allclose(drift, qdot, **near) and torch.allclose(probe_drift, faster, **near)):
+    eps = torch.finfo(y0.dtype).eps
+
+    def near(a: Tensor, b: Tensor) -> bool:
+        return torch.allclose(a, b, rtol=1e4 * eps, atol=1e2 * eps, equal_nan=True)
+
+    if not (near(drift, qdot) and near(probe_drift, faster)):
         raise ValueError(
             "velocity_verlet: the first half of f(y) is not the second half of y; it needs "
             "y = (q, qdot) and f(y) = (qdot, acceleration(q)). Use first_order(acceleration)."
         )
-    if not torch.allclose(qddot, probe_qddot, equal_nan=True, **near):
+    if not near(qddot, probe_qddot):
         change = (qddot - probe_qddot).abs().max().item()
         raise ValueError(
             f"velocity_verlet: at y0 the acceleration changes by {change:.1e} when only qdot is "
