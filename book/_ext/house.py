@@ -1,0 +1,153 @@
+"""What this book adds to Jupyter Book.
+
+- The outputs on a page are those stored in notebooks/<page>.ipynb. Nothing is executed while the
+  book is built, and a page whose notebook is stale is a warning (so, with -W, an error).
+- "Open in Colab" and "Binder" open that notebook; the download button gives it too.
+- Mathematics is set by a copy of MathJax in the site; no page loads anything from another host.
+"""
+
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+from sphinx.util import logging
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tools import source  # noqa: E402  (the repository root is not installed)
+
+LOG = logging.getLogger(__name__)
+
+# Everything tex-chtml.js may ask for: extensions of TeX, fonts, the menu and its accessibility.
+MATHJAX = ["tex-chtml.js", "input/tex", "output/chtml", "a11y", "sre", "ui"]
+
+
+class Reader:
+    """Reads a chapter and puts the outputs of its notebook into it.
+
+    MyST-NB hands a reader the text of a page but not its name, so the name comes from Sphinx's
+    `source-read` event, which fires just before.
+    """
+
+    def __init__(self) -> None:
+        self.page = ""
+
+    def starts(self, app, docname: str, _text: list[str]) -> None:
+        self.page = docname
+        path = source.notebook_path(docname)
+        if path.exists():
+            app.env.note_dependency(str(path))
+
+    def __call__(self, text: str) -> nbformat.NotebookNode:
+        chapter = source.read_cells(text)
+        code = [cell for cell in chapter.cells if cell.cell_type == "code"]
+        if not code:
+            return chapter
+        path = source.notebook_path(self.page)
+        problem = None
+        if not path.exists():
+            problem = "does not exist"
+        else:
+            stored = nbformat.read(path, as_version=4)
+            if source.code_cells(stored) != source.code_cells(chapter):
+                problem = "is stale: its code is not the chapter's"
+        if problem:
+            LOG.warning(
+                f"notebooks/{self.page}.ipynb {problem}. Type: make notebooks PAGE={self.page}",
+                location=self.page,
+            )
+            return chapter
+        outputs = [cell for cell in stored.cells if cell.cell_type == "code"]
+        for cell, executed in zip(code, outputs, strict=True):
+            cell.outputs = executed.outputs
+            cell.execution_count = executed.execution_count
+        return chapter
+
+
+read_chapter = Reader()
+
+
+def use_local_mathjax(app, config) -> None:
+    """Point Sphinx at the copy of MathJax that `copy_mathjax` puts into the site."""
+    config.mathjax_path = "mathjax/tex-chtml.js"
+
+
+def copy_mathjax(app, exception) -> None:
+    """Copied after the build: a .js file in book/_static would be loaded by every page."""
+    if exception or app.builder.format != "html":
+        return
+    package = find_spec("sphinx-mathjax-offline")
+    source_dir = Path(package.origin).parent / "static" / "mathjax"
+    target = Path(app.outdir) / "_static" / "mathjax"
+    for name in MATHJAX:
+        if (source_dir / name).is_dir():
+            shutil.copytree(source_dir / name, target / name, dirs_exist_ok=True)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source_dir / name, target / name)
+
+
+def drop_remote_scripts(app, env) -> None:
+    """sphinx-thebe announces a CDN's address on every page; nothing here uses it."""
+    for name in ("thebe", "THEBE_JS_URL"):
+        app.registry.js_files[:] = [
+            (file, options)
+            for file, options in app.registry.js_files
+            if name not in (file or "") and name not in options.get("body", "")
+        ]
+
+
+def add_buttons(app, pagename, templatename, context, doctree) -> None:
+    """Colab, Binder and download, for a page that has a notebook."""
+    path = source.notebook_path(pagename)
+    if doctree is None or not path.exists():
+        return
+    where = source.address()
+    download = Path(app.outdir) / "_sources" / path.name
+    download.parent.mkdir(exist_ok=True)
+    shutil.copy2(path, download)
+    for button in context["header_buttons"]:
+        if button.get("label") == "download-buttons":
+            button["buttons"].insert(
+                0,
+                {
+                    "type": "link",
+                    "url": f"{context['pathto']('_sources', 1)}/{path.name}",
+                    "text": ".ipynb",
+                    "icon": "fas fa-code",
+                    "tooltip": "Download this notebook, with its outputs",
+                    "label": "download-notebook-button",
+                },
+            )
+    context["header_buttons"].insert(
+        0,
+        {
+            "type": "link",
+            "url": where.binder(pagename),
+            "text": "Binder",
+            "tooltip": "Open this chapter on Binder",
+            "icon": "_static/images/logo_binder.svg",
+            "label": "binder-button",
+        },
+    )
+    context["header_buttons"].insert(
+        0,
+        {
+            "type": "link",
+            "url": where.colab(pagename),
+            "text": "Colab",
+            "tooltip": "Open this chapter in Google Colab",
+            "icon": "_static/images/logo_colab.png",
+            "label": "colab-button",
+        },
+    )
+
+
+def setup(app):
+    app.connect("source-read", read_chapter.starts)
+    app.connect("config-inited", use_local_mathjax, priority=900)
+    app.connect("env-updated", drop_remote_scripts)
+    app.connect("html-page-context", add_buttons, priority=900)
+    app.connect("build-finished", copy_mathjax)
+    return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
