@@ -63,7 +63,7 @@ def velocity_verlet_step(
     Lagrangian network): with such a force the method drops to order 1 and is no longer symplectic.
     A single step cannot see that; `solve` checks it once, at `y0`.
     """
-    return _kick_drift_kick(f, y, _halves(f(y))[1], dt)[0]
+    return _kick_drift_kick(f, y, _halves(_slope(f, y))[1], dt)[0]
 
 
 def implicit_midpoint_step(
@@ -83,7 +83,7 @@ def implicit_midpoint_step(
     """
     tol = 8 * torch.finfo(y.dtype).eps if tol is None else tol
     allowed = tol * (1 + y.detach().abs().amax(-1))
-    middle = torch.add(y, f(y), alpha=dt / 2)
+    middle = torch.add(y, _slope(f, y), alpha=dt / 2)
     for _ in range(max_iter):
         slope = f(middle)
         previous, middle = middle, torch.add(y, slope, alpha=dt / 2)
@@ -133,16 +133,7 @@ def solve(
     force that depends on the velocity.
     """
     _check(y0, dt, steps, method, every, compensated)
-    if compensated:
-        advance = _compensated_rk4(f, y0, dt)
-    elif method == "velocity_verlet":
-        advance = _carried_verlet(f, y0, dt)
-    else:
-        step = METHODS[method]
-
-        def advance(y: Tensor) -> Tensor:
-            return step(f, y, dt)
-
+    advance = _advance(f, y0, dt, method, compensated)
     kept = steps // every
     blocks = range(1, kept + 1)
     if progress:
@@ -158,11 +149,6 @@ def solve(
     for block in blocks:
         for _ in range(every):
             y = advance(y)
-        if block == 1 and (y.shape != y0.shape or y.dtype != y0.dtype):
-            raise ValueError(
-                f"f turned y0 of shape {tuple(y0.shape)} and {y0.dtype} into shape "
-                f"{tuple(y.shape)} and {y.dtype}; f(y) must have the shape and dtype of y."
-            )
         if states is None:
             graph.append(y)
         else:
@@ -218,13 +204,33 @@ def _halves(y: Tensor) -> tuple[Tensor, Tensor]:
     return q, qdot
 
 
+def _slope(f: VectorField, y: Tensor) -> Tensor:
+    slope = f(y)
+    if slope.shape != y.shape or slope.dtype != y.dtype:
+        raise ValueError(
+            f"f(y) has shape {tuple(slope.shape)} and {slope.dtype} for y of shape "
+            f"{tuple(y.shape)} and {y.dtype}; they must agree. Mend f, or expand y first."
+        )
+    return slope
+
+
 def _rk4_slopes(f: VectorField, y: Tensor, dt: float) -> Tensor:
     """k1 + 2 k2 + 2 k3 + k4; the increment of the state is dt / 6 times it."""
-    k1 = f(y)
+    k1 = _slope(f, y)
     k2 = f(torch.add(y, k1, alpha=dt / 2))
     k3 = f(torch.add(y, k2, alpha=dt / 2))
     k4 = f(torch.add(y, k3, alpha=dt))
     return torch.add(k1 + k4, k2 + k3, alpha=2)
+
+
+def _advance(f: VectorField, y0: Tensor, dt: float, method: str, compensated: bool) -> VectorField:
+    """One step as a function of the state alone; it may carry something from step to step."""
+    if compensated:
+        return _compensated_rk4(f, y0, dt)
+    if method == "velocity_verlet":
+        return _carried_verlet(f, y0, dt)
+    step = METHODS[method]
+    return lambda y: step(f, y, dt)
 
 
 def _compensated_rk4(f: VectorField, y0: Tensor, dt: float) -> VectorField:
@@ -244,7 +250,7 @@ def _kick_drift_kick(f: VectorField, y: Tensor, qddot: Tensor, dt: float) -> tup
     q, qdot = _halves(y)
     qdot = torch.add(qdot, qddot, alpha=dt / 2)
     q = torch.add(q, qdot, alpha=dt)
-    qddot = _halves(f(torch.cat((q, qdot), -1)))[1]
+    qddot = _halves(_slope(f, torch.cat((q, qdot), -1)))[1]
     return torch.cat((q, torch.add(qdot, qddot, alpha=dt / 2)), -1), qddot
 
 
@@ -253,7 +259,7 @@ def _carried_verlet(f: VectorField, y0: Tensor, dt: float) -> VectorField:
     q, qdot = _halves(y0)
     with torch.no_grad():
         faster = 2 * qdot + 1
-        slope, probe = f(y0), f(torch.cat((q, faster), -1))
+        slope, probe = _slope(f, y0), f(torch.cat((q, faster), -1))
     (drift, qddot), (probe_drift, probe_qddot) = _halves(slope), _halves(probe)
     eps = torch.finfo(y0.dtype).eps
 
