@@ -1,0 +1,184 @@
+"""What every physical system of the book has: one Lagrangian, and all that follows from it."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import sympy
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from companion import symbolic
+
+
+class Parameter(NamedTuple):
+    """The value of a symbol, its unit ("1" where the book is dimensionless) and its meaning."""
+
+    value: float
+    unit: str
+    meaning: str
+
+
+class System:
+    r"""A mechanical system, written once as a sympy Lagrangian.
+
+    Equations of motion, energy and Noether charges are derived from :attr:`lagrangian` on first use
+    and compiled to torch; nothing is typed twice. States are pairs ``(q, qdot)`` of tensors
+    ``(..., d)``; dtype and device of the results are those of the inputs.
+
+    Args:
+        name: how ``systems.get`` knows it.
+        coordinates: ``(q, qdot, qddot)`` of :func:`companion.symbolic.coordinates`.
+        parameters: every symbol of the Lagrangian that is not a coordinate.
+        lagrangian: :math:`L(q, \dot q)`.
+        symmetries: name of the charge -> its generator :math:`\xi(q)`.
+        gauges: name of the charge -> K, for symmetries under which L changes by dK/dt.
+
+    Raises:
+        ValueError: a parameter is not a finite number, or contradicts the assumptions of its symbol.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        coordinates: tuple[tuple, tuple, tuple],
+        parameters: Mapping[sympy.Symbol, Parameter],
+        lagrangian: sympy.Expr,
+        symmetries: Mapping[str, Sequence[sympy.Expr]] | None = None,
+        gauges: Mapping[str, sympy.Expr] | None = None,
+    ) -> None:
+        self.name = name
+        self.q, self.qdot, self.qddot = coordinates
+        self.parameters = dict(parameters)
+        self.lagrangian = lagrangian
+        self.symmetries = {k: list(xi) for k, xi in (symmetries or {}).items()}
+        self.gauges = dict(gauges or {})
+        for symbol, parameter in self.parameters.items():
+            _check(symbol, parameter)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{s}={p.value:g}" for s, p in self.parameters.items())
+        return f"{type(self).__name__}({settings})"
+
+    @property
+    def d(self) -> int:
+        """Number of degrees of freedom."""
+        return len(self.q)
+
+    @property
+    def values(self) -> dict[sympy.Symbol, float]:
+        """The numbers that the compiled functions use."""
+        return {symbol: parameter.value for symbol, parameter in self.parameters.items()}
+
+    @property
+    def charge_names(self) -> list[str]:
+        """Names of the Noether charges, in the order of :meth:`charges`."""
+        return list(self.symmetries)
+
+    # Derived with sympy, for the reader ---------------------------------------------------------
+
+    @cached_property
+    def acceleration_expressions(self) -> list[sympy.Expr]:
+        """The accelerations, solved from the Euler-Lagrange equations."""
+        return symbolic.accelerations(self.lagrangian, self.q, self.qdot)
+
+    @cached_property
+    def energy_expression(self) -> sympy.Expr:
+        """The charge of time translations."""
+        return symbolic.energy(self.lagrangian, self.q, self.qdot)
+
+    @cached_property
+    def charge_expressions(self) -> dict[str, sympy.Expr]:
+        """The Noether charge of each symmetry."""
+        return {
+            name: symbolic.noether_charge(
+                self.lagrangian, self.q, self.qdot, xi, self.gauges.get(name, 0)
+            )
+            for name, xi in self.symmetries.items()
+        }
+
+    # Compiled with torch, for the machine --------------------------------------------------------
+
+    def _compile(self, expressions: sympy.Expr | list[sympy.Expr]) -> Callable[..., Tensor]:
+        return symbolic.to_torch(expressions, [self.q, self.qdot], self.values)
+
+    @cached_property
+    def _lagrangian(self) -> Callable[..., Tensor]:
+        return self._compile(self.lagrangian)
+
+    @cached_property
+    def _acceleration(self) -> Callable[..., Tensor]:
+        return self._compile(self.acceleration_expressions)
+
+    @cached_property
+    def _energy(self) -> Callable[..., Tensor]:
+        return self._compile(self.energy_expression)
+
+    @cached_property
+    def _charges(self) -> Callable[..., Tensor]:
+        return self._compile(list(self.charge_expressions.values()))
+
+    def lagrangian_value(
+        self, q: Float[Tensor, "*batch d"], qdot: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch"]:
+        """The Lagrangian at a state. Raises ValueError for a last axis other than d."""
+        return self._lagrangian(q, qdot)
+
+    def acceleration(
+        self, q: Float[Tensor, "*batch d"], qdot: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
+        """The true acceleration, eq. (9). Raises ValueError for a last axis other than d."""
+        return self._acceleration(q, qdot)
+
+    def energy(
+        self, q: Float[Tensor, "*batch d"], qdot: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch"]:
+        """The energy at a state. Raises ValueError for a last axis other than d."""
+        return self._energy(q, qdot)
+
+    def charges(
+        self, q: Float[Tensor, "*batch d"], qdot: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch k"]:
+        """The Noether charges, eq. (2), in the order of :attr:`charge_names`.
+
+        Raises ValueError for a last axis other than d.
+        """
+        return self._charges(q, qdot)
+
+    def rhs(self, y: Float[Tensor, "*batch two_d"]) -> Float[Tensor, "*batch two_d"]:
+        """The first-order form y' = f(y) of y = (q, qdot), for the integrators.
+
+        Raises ValueError for a last axis other than 2 d.
+        """
+        if y.shape[-1:] != (2 * self.d,):
+            raise ValueError(
+                f"y: expected shape (..., {2 * self.d}), positions then velocities of "
+                f"{self.name}; got {tuple(y.shape)}"
+            )
+        q, qdot = y.split(self.d, dim=-1)
+        return torch.cat([qdot, self._acceleration(q, qdot)], dim=-1)
+
+    # Initial conditions --------------------------------------------------------------------------
+
+    def initial(
+        self, dtype: torch.dtype = torch.float64
+    ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        """The initial condition the book's figures start from."""
+        raise NotImplementedError(f"{type(self).__name__} defines no initial condition")
+
+    def sample(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """n random states ``(q, qdot)`` typical of the motion, drawn with ``generator``."""
+        raise NotImplementedError(f"{type(self).__name__} defines no sampler")
+
+
+def _check(symbol: sympy.Symbol, parameter: Parameter) -> None:
+    value = parameter.value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{symbol} ({parameter.meaning}): got {value!r}, expected a finite number")
+    if (symbol.is_positive and value <= 0) or (symbol.is_nonnegative and value < 0):
+        kind = "positive" if symbol.is_positive else "non-negative"
+        raise ValueError(f"{symbol} ({parameter.meaning}): got {value}, expected a {kind} number")
