@@ -1,1 +1,1 @@
-"""Scripts that make the notebooks from the chapters and check them. Run from the repository root."""
+"""Scripts that make the notebooks from the chapters and check them; run them from the root."""

@@ -15,7 +15,7 @@ import nbformat
 from sphinx.util import logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from tools import source  # noqa: E402  (the repository root is not installed)
+from tools import source
 
 LOG = logging.getLogger(__name__)
 
