@@ -2,6 +2,7 @@
 
     python -m tools.notebooks make [PAGE ...] [--force]    write them; run those whose code changed
     python -m tools.notebooks check [PAGE ...]             say which are stale; run nothing
+    python -m tools.notebooks environment                  the variables under which they are run
 
 A notebook is what tools/colab.py makes of a chapter, with the outputs of its code cells. It is run
 again when its code changed (or with --force); a change of the text keeps the outputs. Outputs come
@@ -28,7 +29,6 @@ ENVIRONMENT = {
     "COMPANION_BUDGET": "ci",
     "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
-    "PYTHONWARNINGS": "default",
     "TQDM_DISABLE": "1",
 }
 MAX_BYTES = 1_000_000
@@ -202,10 +202,13 @@ def make(page: str, book: Book, force: bool) -> list[str]:
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(description="Notebooks from chapters.")
-    parser.add_argument("command", choices=["make", "check"])
+    parser.add_argument("command", choices=["make", "check", "environment"])
     parser.add_argument("pages", nargs="*", help="names without .md; all chapters if none is given")
     parser.add_argument("--force", action="store_true", help="run also what is up to date")
     options = parser.parse_args(arguments)
+    if options.command == "environment":
+        print(" ".join(f"{name}={value}" for name, value in ENVIRONMENT.items()))
+        return 0
     try:
         known = source.chapters(root)
         unknown = [page for page in options.pages if page not in known]
