@@ -116,7 +116,8 @@ def drift(
     delta = np.where(delta > 0, delta, np.nan)
     look = line(kind, **changes)
     if delta.ndim == 2 and delta.shape[1] > 1:
-        ax.plot(t, delta, **look | {"linewidth": 0.6, "alpha": 0.35})
+        thin: dict[str, Any] = look | {"linewidth": 0.6, "alpha": 0.35}
+        ax.plot(t, delta, **thin)
         blown = np.where(np.isnan(delta) & (t[:, None] > t[0]), np.inf, delta)
         delta = np.median(blown, axis=1)
     ax.plot(t, np.where(np.isfinite(delta), delta, np.nan), label=label, **look)

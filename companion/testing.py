@@ -116,8 +116,13 @@ def assert_symplectic(
                 f"transformation returned shape {tuple(end.shape)} for y of shape "
                 f"{tuple(y.shape)}; it must map phase space to itself."
             )
+        if not end.requires_grad:
+            raise ValueError("transformation cut the gradient; take torch.no_grad out of it.")
         rows = [
-            torch.autograd.grad(end[..., i].sum(), start, retain_graph=True)[0] for i in range(size)
+            torch.autograd.grad(
+                end[..., i].sum(), start, retain_graph=True, materialize_grads=True
+            )[0]
+            for i in range(size)
         ]
     jacobian = torch.stack(rows, -2)  # (..., D, D), row i is the gradient of output i
     upper = torch.eye(size, dtype=y.dtype, device=y.device).roll(size // 2, -1).triu()
