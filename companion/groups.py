@@ -12,7 +12,6 @@ Sign conventions. SO(3) has :math:`\Gamma_x, \Gamma_y, \Gamma_z` of eq. (4), so 
 :math:`\Gamma^{(2,3)} = -\Gamma_x`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -21,7 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Lorentz", "O", "SO", "Translation", "plane_generator", "rotation_symmetries"]
+__all__ = [
+    "SO",
+    "Group",
+    "Lorentz",
+    "O",
+    "Translation",
+    "plane_generator",
+    "rotation_symmetries",
+]
 
 
 def plane_generator(d: int, rho: int, sigma: int) -> sympy.Matrix:
@@ -44,6 +51,250 @@ def _rotation_generators(d: int) -> list[sympy.Matrix]:
     if d == 3:  # eq. (4): x, y, z
         return [-plane_generator(3, 1, 2), plane_generator(3, 0, 2), -plane_generator(3, 0, 1)]
     return [plane_generator(d, rho, sigma) for rho, sigma in combinations(range(d), 2)]
+
+
+def _aligned(g: Tensor, axes: int, x: Tensor) -> Tensor:
+    """g with axes of length 1 after its batch, so that the leading axes of x meet those of g."""
+    batch = g.ndim - axes
+    extra = max(0, x.ndim - 1 - batch)
+    return g.reshape(*g.shape[:batch], *(1,) * extra, *g.shape[batch:])
+
+
+class Group:
+    """What the groups share. A concrete group knows its sympy generators and how to sample.
+
+    Args:
+        d: dimension of the vectors that the group acts on.
+
+    Raises:
+        ValueError: d is not a whole number of at least ``smallest_d``.
+    """
+
+    smallest_d = 1
+
+    def __init__(self, d: int) -> None:
+        if not isinstance(d, int) or isinstance(d, bool) or d < self.smallest_d:
+            raise ValueError(
+                f"d: got {d!r}, expected a whole number >= {self.smallest_d}, the dimension of the "
+                f"vectors that {type(self).__name__} acts on"
+            )
+        self.d = d
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.d})"
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the Lie algebra: the number of generators, and of Noether charges."""
+        raise NotImplementedError
+
+    def sympy_generators(self) -> list[sympy.Matrix]:
+        """A basis of the Lie algebra, exact."""
+        raise NotImplementedError
+
+    def sample(
+        self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Float[Tensor, "..."]:
+        """Random elements of the group, ``shape`` of them."""
+        raise NotImplementedError
+
+    def generators(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "..."]:
+        """The same basis as a tensor (dim, d, d); for Translation (d, d)."""
+        flat = [[float(x) for x in gamma] for gamma in self.sympy_generators()]
+        return torch.tensor(flat, dtype=dtype).reshape(self.dim, self.d, self.d)
+
+    def exp(self, theta: Float[Tensor, "*batch dim"]) -> Float[Tensor, "..."]:
+        r"""The element :math:`\exp(\sum_a \theta_a \Gamma_a)`, eq. (3).
+
+        Args:
+            theta: (..., dim), one parameter a generator (radians, or rapidities).
+
+        Raises:
+            ValueError: the last axis is not ``dim``.
+        """
+        self._check_parameters(theta)
+        gamma = self.generators(theta.dtype).to(theta.device)
+        return torch.matrix_exp(torch.einsum("...a,aij->...ij", theta, gamma))
+
+    def act(
+        self, g: Float[Tensor, "..."], x: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*result d"]:
+        """The action of g on vectors.
+
+        Args:
+            g: elements, (*shape, d, d); for Translation (*shape, d).
+            x: vectors (..., d) or (..., n, d). Its leading axes meet those of g, so that one
+                element (d, d) acts on everything and a batch (B, d, d) acts on (B, d) and, on all
+                n vectors alike, on (B, n, d).
+
+        Raises:
+            ValueError: g or x does not end in axes of length d.
+        """
+        if g.shape[-2:] != (self.d, self.d) or x.shape[-1:] != (self.d,):
+            raise ValueError(
+                f"g, x: got shapes {tuple(g.shape)} and {tuple(x.shape)}, expected "
+                f"(..., {self.d}, {self.d}) and (..., {self.d}) for {self!r}"
+            )
+        return (_aligned(g, 2, x) @ x.unsqueeze(-1)).squeeze(-1)
+
+    def _check_parameters(self, theta: Tensor) -> None:
+        if theta.shape[-1:] != (self.dim,):
+            raise ValueError(
+                f"theta: got shape {tuple(theta.shape)}, expected (..., {self.dim}): one parameter "
+                f"for each generator of {self!r}"
+            )
+
+
+class Translation(Group):
+    r"""Translations :math:`x \to x + \Delta` of d-dimensional space, eq. (26).
+
+    An element is the vector :math:`\Delta`, not a matrix. The generators are the unit vectors of
+    eq. (30); their charges are the momenta.
+    """
+
+    @property
+    def dim(self) -> int:
+        """d: one generator an axis."""
+        return self.d
+
+    def sympy_generators(self) -> list[sympy.Matrix]:
+        """The d unit vectors, as columns."""
+        return [sympy.eye(self.d)[:, i] for i in range(self.d)]
+
+    def generators(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "dim d"]:
+        """The unit vectors (d, d), one a row."""
+        return torch.eye(self.d, dtype=dtype)
+
+    def exp(self, theta: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
+        """The translation by ``theta``: the group is its own algebra.
+
+        Raises:
+            ValueError: the last axis is not d.
+        """
+        self._check_parameters(theta)
+        return theta
+
+    def sample(
+        self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Float[Tensor, "*shape d"]:
+        """Standard normal displacements (*shape, d); a translation group has no Haar probability."""
+        return torch.randn(
+            *shape, self.d, generator=generator, dtype=dtype, device=generator.device
+        )
+
+    def act(
+        self, g: Float[Tensor, "*shape d"], x: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*result d"]:
+        """x + g; the leading axes of x meet those of g.
+
+        Raises:
+            ValueError: g or x does not end in an axis of length d.
+        """
+        if g.shape[-1:] != (self.d,) or x.shape[-1:] != (self.d,):
+            raise ValueError(
+                f"g, x: got shapes {tuple(g.shape)} and {tuple(x.shape)}, expected "
+                f"(..., {self.d}) and (..., {self.d}) for {self!r}"
+            )
+        return x + _aligned(g, 1, x)
+
+
+class O(Group):  # noqa: E742 -- the group's name
+    """The orthogonal group: all matrices with g^T g = 1, rotations and reflections.
+
+    Its algebra is that of SO(d): continuous transformations do not see reflections.
+    """
+
+    @property
+    def dim(self) -> int:
+        """d (d - 1) / 2, one generator a plane."""
+        return self.d * (self.d - 1) // 2
+
+    def sympy_generators(self) -> list[sympy.Matrix]:
+        """For d = 3 the matrices of eq. (4), else those of eq. (31); see the module's text."""
+        return _rotation_generators(self.d)
+
+    def sample(
+        self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Float[Tensor, "*shape d d"]:
+        """Elements (*shape, d, d) uniform in the Haar measure.
+
+        The Q of a normal matrix, its columns multiplied by the signs of the diagonal of R; without
+        the signs the distribution depends on the convention of the QR routine.
+        """
+        normal = torch.randn(
+            *shape, self.d, self.d, generator=generator, dtype=dtype, device=generator.device
+        )
+        q, r = torch.linalg.qr(normal)
+        return q * r.diagonal(dim1=-2, dim2=-1).sgn().unsqueeze(-2)
+
+
+class SO(O):
+    """The rotation group: orthogonal matrices of determinant 1.
+
+    SO(3) has the generators of eq. (4), the others those of eq. (31).
+    """
+
+    def sample(
+        self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Float[Tensor, "*shape d d"]:
+        """Elements (*shape, d, d) uniform in the Haar measure.
+
+        An element of O(d) with its first column reversed where the determinant is -1.
+        """
+        g = super().sample(*shape, generator=generator, dtype=dtype)
+        sign = torch.linalg.det(g).sgn()[..., None, None]
+        return torch.cat([g[..., :1] * sign, g[..., 1:]], dim=-1)
+
+
+class Lorentz(Group):
+    r"""The proper orthochronous Lorentz group: :math:`g^T \eta g = \eta` with
+    :math:`\eta = \mathrm{diag}(1, ..., 1, -1)`, time last, as in section 2.3.2 of the paper.
+
+    The generators are the rotations of space, as in SO(d - 1), then the boosts along each axis.
+    """
+
+    smallest_d = 2
+
+    @property
+    def dim(self) -> int:
+        """d (d - 1) / 2: rotations and boosts."""
+        return self.d * (self.d - 1) // 2
+
+    def metric(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "d d"]:
+        """diag(1, ..., 1, -1)."""
+        return torch.diag(torch.tensor([1.0] * (self.d - 1) + [-1.0], dtype=dtype))
+
+    def sympy_generators(self) -> list[sympy.Matrix]:
+        r"""Rotations, then boosts with 1 at (i, d) and (d, i): :math:`\Gamma^T\eta + \eta\Gamma = 0`."""
+        one = sympy.zeros(1, 1)
+        rotations = [sympy.diag(gamma, one) for gamma in _rotation_generators(self.d - 1)]
+        boosts = [sympy.zeros(self.d, self.d) for _ in range(self.d - 1)]
+        for i, gamma in enumerate(boosts):
+            gamma[i, -1] = gamma[-1, i] = 1
+        return rotations + boosts
+
+    def sample(
+        self,
+        *shape: int,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+        rapidity: float = 1.0,
+    ) -> Float[Tensor, "*shape d d"]:
+        """Elements (*shape, d, d): a Haar-random rotation after a boost along a random axis.
+
+        The group is not compact, so there is no uniform element; the rapidity of the boost is
+        uniform in (0, ``rapidity``).
+        """
+        options = {"generator": generator, "dtype": dtype}
+        axis = SO(self.d - 1).sample(*shape, **options)[..., :, 0]
+        if self.d == 2:  # a line has two directions, SO(1) one element
+            axis = O(1).sample(*shape, **options)[..., :, 0]
+        length = rapidity * torch.rand(*shape, 1, device=generator.device, **options)
+        rotation = torch.zeros(*shape, self.d, self.d, dtype=dtype, device=generator.device)
+        rotation[..., :-1, :-1] = SO(self.d - 1).sample(*shape, **options)
+        rotation[..., -1, -1] = 1
+        turns = torch.zeros(*shape, self.dim - (self.d - 1), dtype=dtype, device=axis.device)
+        return rotation @ self.exp(torch.cat([turns, length * axis], dim=-1))
 
 
 def rotation_symmetries(q: Sequence[sympy.Expr], d: int) -> dict[str, list[sympy.Expr]]:

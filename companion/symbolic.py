@@ -8,12 +8,13 @@ Equation numbers refer to E. H. Müller, *Exact conservation laws for neural net
 dynamical systems* (2023).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations, product
 
 import sympy
-import torch
-from sympy.core.function import AppliedUndef
+
+from companion._algebra import determinant, is_zero, simplified, solve
+from companion._compile import to_torch
 
 Expression = sympy.Expr | int | float
 Symbols = Sequence[sympy.Symbol]
@@ -136,8 +137,9 @@ def euler_lagrange(
 
 def _regular_hessian(L: sympy.Expr, qdot: Symbols) -> sympy.Matrix:
     """The Hessian in the velocities, refused with its null directions if it is singular."""
-    hessian = sympy.hessian(L, list(qdot)).applyfunc(sympy.simplify)
-    if hessian.det(method="berkowitz").equals(0):
+    hessian = sympy.hessian(L, list(qdot))
+    if is_zero(determinant(hessian)):
+        hessian = hessian.applyfunc(sympy.simplify)
         null = [list(v.T) for v in hessian.nullspace(simplify=True)]
         raise ValueError(
             f"L: its Hessian in the velocities {tuple(qdot)} is singular: {hessian.tolist()} has "
@@ -196,7 +198,7 @@ def accelerations(
     )
     if hessian.is_diagonal():
         return [sympy.simplify(f / hessian[i, i]) for i, f in enumerate(force)]
-    return [sympy.simplify(a) for a in hessian.LUsolve(force)]
+    return solve(hessian, force)
 
 
 def variation(
@@ -280,7 +282,7 @@ def on_shell_derivative(
     qdot: Symbols,
     t: sympy.Symbol | None = None,
 ) -> sympy.Expr:
-    """dI/dt along the solutions of the Euler-Lagrange equations, simplified; zero if I is conserved.
+    """dI/dt along the solutions of the Euler-Lagrange equations; zero if I is conserved.
 
     Args:
         I: an expression in ``q``, ``qdot`` (and ``t``).
@@ -292,7 +294,7 @@ def on_shell_derivative(
         ValueError: the Hessian of ``L`` is singular, or the lengths differ.
     """
     qddot = accelerations(L, q, qdot, t=t)
-    return sympy.simplify(total_derivative(I, q, qdot, qddot, t))
+    return simplified(total_derivative(I, q, qdot, qddot, t))
 
 
 def legendre(L: Expression, q: Symbols, qdot: Symbols, p: Symbols) -> sympy.Expr:
@@ -316,14 +318,14 @@ def legendre(L: Expression, q: Symbols, qdot: Symbols, p: Symbols) -> sympy.Expr
     if not hessian.free_symbols & set(qdot):  # quadratic in the velocities: a linear system
         rest = dict.fromkeys(qdot, sympy.S.Zero)
         offset = sympy.Matrix([a - m.subs(rest) for a, m in zip(p, momentum, strict=True)])
-        velocities = dict(zip(qdot, hessian.LUsolve(offset), strict=True))
+        velocities = dict(zip(qdot, solve(hessian, offset), strict=True))
     else:
         equations = [m - a for m, a in zip(momentum, p, strict=True)]
         try:
             candidates = sympy.solve(equations, list(qdot), dict=True)
         except NotImplementedError:
             candidates = []
-        solutions = [s for s in candidates if all(e.subs(s).equals(0) for e in equations)]
+        solutions = [s for s in candidates if all(is_zero(e.subs(s)) for e in equations)]
         if len(solutions) != 1:
             raise ValueError(
                 f"L: p = dL/dqdot has {len(solutions)} solutions for {tuple(qdot)} that sympy can "
@@ -360,7 +362,7 @@ def poisson_bracket(f: Expression, g: Expression, q: Symbols, p: Symbols) -> sym
     _same_length(q=q, p=p)
     f, g = sympy.sympify(f), sympy.sympify(g)
     terms = (f.diff(x) * g.diff(a) - f.diff(a) * g.diff(x) for x, a in zip(q, p, strict=True))
-    return sympy.simplify(sum(terms, start=sympy.S.Zero))
+    return simplified(sum(terms, start=sympy.S.Zero))
 
 
 def is_canonical(Q: Sequence[Expression], P: Sequence[Expression], q: Symbols, p: Symbols) -> bool:
@@ -379,130 +381,4 @@ def is_canonical(Q: Sequence[Expression], P: Sequence[Expression], q: Symbols, p
     _same_length(Q=Q, P=P, q=q, p=p)
     pairs = [*((a, b, 0) for new in (Q, P) for a, b in combinations(new, 2))]
     pairs += [(Q[i], P[j], int(i == j)) for i, j in product(range(len(q)), repeat=2)]
-    return all((poisson_bracket(a, b, q, p) - value).equals(0) for a, b, value in pairs)
-
-
-def _number(value: sympy.Expr | float) -> sympy.Expr:
-    """A number to double precision: an Integer if it is one, else a Float that prints in full."""
-    try:
-        number = float(value)
-    except TypeError as error:
-        raise ValueError(f"expressions: {value} is not a real number") from error
-    return sympy.Integer(int(number)) if number.is_integer() else sympy.Float(number, 17)
-
-
-def _evaluate_numbers(expr: sympy.Expr) -> sympy.Expr:
-    """Replace numeric parts such as ``sqrt(2)`` or ``1/3`` by their values.
-
-    ``torch.sqrt(2)`` is an error. Rational exponents stay exact: ``x**2`` is better than ``x**2.0``.
-    """
-    if expr.is_number:
-        return _number(expr)
-    if isinstance(expr, sympy.Pow) and expr.exp.is_Rational:
-        return _evaluate_numbers(expr.base) ** expr.exp
-    return (
-        expr.func(*(_evaluate_numbers(a) if isinstance(a, sympy.Expr) else a for a in expr.args))
-        if expr.args
-        else expr
-    )
-
-
-def _flatten(expressions) -> tuple[list[sympy.Expr], tuple[int, ...]]:
-    """The scalars of an expression or (nested) list, and its shape."""
-    if isinstance(expressions, sympy.MatrixBase):
-        expressions = expressions.tolist()
-    if not isinstance(expressions, (list, tuple)):
-        return [sympy.sympify(expressions)], ()
-    parts = [_flatten(e) for e in expressions]
-    shapes = {shape for _, shape in parts}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"expressions: the entries have the shapes {sorted(shapes)}; expected a rectangular "
-            "list, all rows equally long"
-        )
-    inner = shapes.pop() if shapes else ()
-    return [e for flat, _ in parts for e in flat], (len(parts), *inner)
-
-
-def _columns(arguments: Sequence, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The tensors cut into one (...) tensor a symbol, after checking them against the arguments."""
-    if len(tensors) != len(arguments):
-        raise ValueError(
-            f"expected {len(arguments)} tensors, one for each of {arguments}; got {len(tensors)}"
-        )
-    kinds = {(x.dtype, x.device) for x in tensors}
-    if len(kinds) > 1 or not tensors[0].is_floating_point():
-        found = ", ".join(f"{x.dtype} on {x.device}" for x in tensors)
-        raise ValueError(
-            f"expected floating-point tensors of one dtype on one device; got {found}. Convert them with .to(...)"
-        )
-    columns = []
-    for names, x in zip(arguments, tensors, strict=True):
-        if isinstance(names, sympy.Symbol):
-            columns.append(x)
-        elif x.ndim == 0 or x.shape[-1] != len(names):
-            raise ValueError(
-                f"expected a tensor of shape (..., {len(names)}) for the symbols {tuple(names)}; "
-                f"got shape {tuple(x.shape)}"
-            )
-        else:
-            columns.extend(x.unbind(-1))
-    return columns
-
-
-def to_torch(
-    expressions,
-    arguments: Sequence[Symbols | sympy.Symbol],
-    parameters: Mapping[sympy.Symbol, float] | None = None,
-) -> Callable[..., torch.Tensor]:
-    """Compile expressions to one batched, differentiable torch function.
-
-    Args:
-        expressions: an expression, a list of n, or a nested list or Matrix of n x m.
-        arguments: for each tensor argument the tuple of symbols along its last axis; a symbol alone
-            stands for a tensor without that axis (the time, say).
-        parameters: values for the remaining symbols.
-
-    Returns:
-        A function of ``len(arguments)`` tensors of shapes ``(..., len(tuple))`` whose leading
-        shapes broadcast. It returns a tensor ``(...)`` for one expression, ``(..., n)`` for a list,
-        ``(..., n, m)`` for a nested one, in the dtype and on the device of its inputs; constant
-        entries fill the batch. It raises ValueError for tensors of another shape or of mixed
-        dtypes or devices.
-
-    Raises:
-        ValueError: an expression holds a symbol that is neither an argument nor a parameter, an
-            undefined function, an unevaluated derivative or a complex number; the lists are ragged.
-    """
-    flat, shape = _flatten(expressions)
-    values = {s: _number(v) for s, v in (parameters or {}).items()}
-    flat = [_evaluate_numbers(e.xreplace(values)) for e in flat]
-    symbols = [s for a in arguments for s in ([a] if isinstance(a, sympy.Symbol) else a)]
-    unknown = set().union(*(e.free_symbols for e in flat)) - set(symbols)
-    if unknown:
-        raise ValueError(
-            f"expressions: hold the symbols {sorted(map(str, unknown))}, which are neither in "
-            f"arguments {symbols} nor in parameters; give them values there"
-        )
-    undefined = set().union(*(e.atoms(AppliedUndef, sympy.Derivative) for e in flat))
-    if undefined:
-        raise ValueError(
-            f"expressions: hold {sorted(map(str, undefined))}, which have no values; substitute "
-            "definite functions and call .doit() first"
-        )
-    compiled = sympy.lambdify(symbols, flat, modules="torch", cse=True, dummify=True)
-
-    def function(*tensors: torch.Tensor) -> torch.Tensor:
-        columns = _columns(arguments, tensors)
-        batch = torch.broadcast_shapes(*(c.shape for c in columns))
-        entries = [
-            x.expand(batch)
-            if isinstance(x, torch.Tensor)
-            else columns[0].new_tensor(x).expand(batch)
-            for x in compiled(*columns)
-        ]
-        if not entries:
-            return columns[0].new_empty((*batch, *shape))
-        return torch.stack(entries, dim=-1).reshape(*batch, *shape)
-
-    return function
+    return all(is_zero(poisson_bracket(a, b, q, p) - value) for a, b, value in pairs)

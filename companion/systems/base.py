@@ -37,7 +37,7 @@ class System:
         gauges: name of the charge -> K, for symmetries under which L changes by dK/dt.
 
     Raises:
-        ValueError: a parameter is not a finite number, or contradicts the assumptions of its symbol.
+        ValueError: a parameter is not a finite number, or has the wrong sign for its symbol.
     """
 
     def __init__(
