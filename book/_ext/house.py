@@ -33,11 +33,10 @@ class Reader:
     def __init__(self) -> None:
         self.page = ""
 
-    def starts(self, app, docname: str, _text: list[str]) -> None:
+    def starts(self, app, docname: str, text: list[str]) -> None:
         self.page = docname
-        path = source.notebook_path(docname)
-        if path.exists():
-            app.env.note_dependency(str(path))
+        if source.has_code(text[0]):  # read the page again when its notebook changes or appears
+            app.env.note_dependency(str(source.notebook_path(docname)))
 
     def __call__(self, text: str) -> nbformat.NotebookNode:
         chapter = source.read_cells(text)
