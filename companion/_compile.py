@@ -128,7 +128,9 @@ def to_torch(
             for x in compiled(*columns)
         ]
         if not entries:
-            return columns[0].new_empty((*batch, *shape))
-        return torch.stack(entries, dim=-1).reshape(*batch, *shape)
+            return columns[0].new_empty(tuple(batch) + shape)
+        if shape == ():
+            return entries[0]
+        return torch.stack(entries, dim=-1).reshape(tuple(batch) + shape)
 
     return function

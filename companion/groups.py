@@ -177,7 +177,7 @@ class Translation(Group):
     def sample(
         self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Float[Tensor, "*shape d"]:
-        """Standard normal displacements (*shape, d); a translation group has no Haar probability."""
+        """Standard normal displacements (*shape, d); no translation can be uniform."""
         return torch.randn(
             *shape, self.d, generator=generator, dtype=dtype, device=generator.device
         )
@@ -265,7 +265,7 @@ class Lorentz(Group):
         return torch.diag(torch.tensor([1.0] * (self.d - 1) + [-1.0], dtype=dtype))
 
     def sympy_generators(self) -> list[sympy.Matrix]:
-        r"""Rotations, then boosts with 1 at (i, d) and (d, i): :math:`\Gamma^T\eta + \eta\Gamma = 0`."""
+        r"""Rotations, then boosts, with :math:`\Gamma^T \eta + \eta\, \Gamma = 0`."""
         one = sympy.zeros(1, 1)
         rotations = [sympy.diag(gamma, one) for gamma in _rotation_generators(self.d - 1)]
         boosts = [sympy.zeros(self.d, self.d) for _ in range(self.d - 1)]

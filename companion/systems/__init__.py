@@ -3,13 +3,40 @@
 import difflib
 
 from companion.systems.base import Parameter, System
+from companion.systems.central_force import CentralForce
+from companion.systems.charged_particle import ChargedParticle
+from companion.systems.free_particle import FreeParticle
+from companion.systems.harmonic_oscillator import HarmonicOscillator
 from companion.systems.kepler import Kepler
+from companion.systems.pendulum import Pendulum
+from companion.systems.schwarzschild import Schwarzschild
+from companion.systems.two_particle import TwoParticle
 
 _SYSTEMS: dict[str, type[System]] = {
+    "central-force": CentralForce,
+    "charged-particle": ChargedParticle,
+    "free-particle": FreeParticle,
+    "harmonic-oscillator": HarmonicOscillator,
     "kepler": Kepler,
+    "pendulum": Pendulum,
+    "schwarzschild": Schwarzschild,
+    "two-particle": TwoParticle,
 }
 
-__all__ = ["Kepler", "Parameter", "System", "get", "names"]
+__all__ = [
+    "CentralForce",
+    "ChargedParticle",
+    "FreeParticle",
+    "HarmonicOscillator",
+    "Kepler",
+    "Parameter",
+    "Pendulum",
+    "Schwarzschild",
+    "System",
+    "TwoParticle",
+    "get",
+    "names",
+]
 
 
 def names() -> list[str]:
@@ -17,7 +44,7 @@ def names() -> list[str]:
     return list(_SYSTEMS)
 
 
-def get(name: str, **parameters: float) -> System:
+def get(name: str, **parameters: float | str) -> System:
     """The system called ``name``; keyword arguments override its parameters.
 
     Raises:

@@ -179,6 +179,21 @@ def _check(symbol: sympy.Symbol, parameter: Parameter) -> None:
     value = parameter.value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{symbol} ({parameter.meaning}): got {value!r}, expected a finite number")
+    if symbol.is_nonzero and value == 0 and not symbol.is_positive:
+        raise ValueError(f"{symbol} ({parameter.meaning}): got 0, expected another number")
     if (symbol.is_positive and value <= 0) or (symbol.is_nonnegative and value < 0):
         kind = "positive" if symbol.is_positive else "non-negative"
         raise ValueError(f"{symbol} ({parameter.meaning}): got {value}, expected a {kind} number")
+
+
+def axis_names(d: int) -> list[str]:
+    """x, y, z; beyond three dimensions x_1 ... x_d."""
+    return list("xyz"[:d]) if d <= 3 else [f"x_{i}" for i in range(1, d + 1)]
+
+
+def normal_states(
+    n: int, d: int, generator: torch.Generator, dtype: torch.dtype
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """n states with standard normal positions and velocities."""
+    state = torch.randn(2, n, d, generator=generator, dtype=dtype, device=generator.device)
+    return state[0], state[1]
