@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from conftest import serve
 
 from tools import source
 
@@ -14,8 +15,12 @@ PAGES = [*source.pages(), "search", "genindex"]
 
 @pytest.fixture(scope="module", params=[(page, width) for page in PAGES for width in WIDTHS])
 def visit(request, browser, server):
-    """One page, loaded at one width, mathematics and all: (browser, page, width, log)."""
+    """One page, loaded at one width, mathematics and all: (browser, page, width, log, MathJax)."""
     page, width = request.param
+    return load(browser, f"{server}/{page}.html", page, width)
+
+
+def load(browser, url, page, width):
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
@@ -23,7 +28,7 @@ def visit(request, browser, server):
     browser.get("about:blank")
     for kind in ("browser", "performance"):  # forget the page before
         browser.get_log(kind)
-    browser.get(f"{server}/{page}.html")
+    browser.get(url)
     mathematics = browser.execute_async_script(
         """
         const done = arguments[arguments.length - 1];
@@ -63,7 +68,7 @@ def test_nothing_comes_from_another_host(visit, server):
 
 
 def test_mathematics_is_set(visit):
-    browser, page, width, _, mathematics = visit
+    browser, page, _, _, mathematics = visit
     found = browser.execute_script(
         """
         const article = document.querySelector('article') || document.body;
@@ -72,7 +77,7 @@ def test_mathematics_is_set(visit):
         while (walker.nextNode()) {
             const node = walker.currentNode;
             if (node.parentElement.closest('pre, code, script, style, mjx-container')) continue;
-            if (/\\$\\$|\\\\\\(|\\\\\\[|\\{[a-z:-]+\\}`|```|:::/.test(node.data)) raw.push(node.data);
+            if (/[$][$]|\\\\[(\\[]|[{][a-z:-]+[}]`|```|:::/.test(node.data)) raw.push(node.data);
         }
         return {
             sources: article.querySelectorAll('.math').length,
@@ -180,7 +185,8 @@ def test_sliders_move_by_keyboard(visit):
 def test_buttons_open_the_right_notebook(visit):
     browser, page, _, _, _ = visit
     links = browser.execute_script(
-        "return [...document.querySelectorAll('header a, .article-header-buttons a')].map(a => a.href)"
+        "return [...document.querySelectorAll('header a, .article-header-buttons a')]"
+        ".map(link => link.href)"
     )
     colab = {link for link in links if "colab.research" in link}
     binder = {link for link in links if "mybinder" in link}
@@ -198,3 +204,33 @@ def test_there_is_one_search_box(visit):
     boxes = browser.find_elements("css selector", "form.bd-search input[type=search]")
     visible = [box for box in boxes if box.is_displayed()]
     assert len(visible) <= 1, f"{page}: {len(visible)} search boxes"
+
+
+DAMAGED = """<!doctype html><title>damaged</title><body style="margin:0"><header></header><article>
+<p>raw $$ x $$ and {eq}`y`</p><span class="math">\\(z\\)</span>
+<div style="width:2000px">wide</div>
+<figure><img src="missing.png"><svg></svg></figure>
+<figure><g data-frame="0"></g><input type="range" max="3" value="0"><output>0</output></figure>
+<img src="https://example.invalid/x.png" alt="a picture from another host">
+<script>console.error("broken")</script></article></body>"""
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        test_console_is_silent,
+        test_nothing_comes_from_another_host,
+        test_mathematics_is_set,
+        test_page_does_not_scroll_sideways,
+        test_pictures_say_what_they_show,
+        test_pictures_are_loaded,
+        test_sliders_move_by_keyboard,
+    ],
+)
+def test_the_checks_find_a_damaged_page(check, browser, tmp_path):
+    (tmp_path / "damaged.html").write_text(DAMAGED, "utf8")
+    with serve(tmp_path) as server:
+        seen = load(browser, f"{server}/damaged.html", "damaged", 390)
+        arguments = (seen, server) if check is test_nothing_comes_from_another_host else (seen,)
+        with pytest.raises(AssertionError):
+            check(*arguments)

@@ -87,13 +87,13 @@ def copy_mathjax(app, exception) -> None:
             shutil.copy2(source_dir / name, target / name)
 
 
-def drop_remote_scripts(app, env) -> None:
-    """sphinx-thebe announces a CDN's address on every page; nothing here uses it."""
-    for name in ("thebe", "THEBE_JS_URL"):
-        app.registry.js_files[:] = [
-            (file, options)
-            for file, options in app.registry.js_files
-            if name not in (file or "") and name not in options.get("body", "")
+def drop_thebe(app, pagename, templatename, context, doctree) -> None:
+    """Jupyter Book puts a CDN's address on every page for a button that this book does not have."""
+    for name in ("script_files", "css_files"):
+        context[name] = [
+            file
+            for file in context[name]
+            if "thebe" not in f"{file.filename} {file.attributes.get('body')}".lower()
         ]
 
 
@@ -146,7 +146,7 @@ def add_buttons(app, pagename, templatename, context, doctree) -> None:
 def setup(app):
     app.connect("source-read", read_chapter.starts)
     app.connect("config-inited", use_local_mathjax, priority=900)
-    app.connect("env-updated", drop_remote_scripts)
+    app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", add_buttons, priority=900)
     app.connect("build-finished", copy_mathjax)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
