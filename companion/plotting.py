@@ -129,10 +129,10 @@ def drift(
 def phase_portrait(
     ax: Axes,
     energy: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    q_limits: tuple[float, float],
-    p_limits: tuple[float, float],
+    q_limits: Sequence[float | int],
+    p_limits: Sequence[float | int],
     *,
-    levels: int | Sequence[float] = 12,
+    levels: int | Sequence[float | int] = 12,
     points: int = 160,
 ) -> None:
     """Draws the level lines of `energy(q, p)` for one degree of freedom, as thin grey lines.
@@ -140,8 +140,8 @@ def phase_portrait(
     `energy` takes tensors of shape (n, 1), such as `system.energy`. Trajectories (T, 2) go on top
     with `ax.plot(*y.T, **line("symmetric"))`.
     """
-    q = torch.linspace(*q_limits, points, dtype=torch.float64)
-    p = torch.linspace(*p_limits, points, dtype=torch.float64)
+    q = torch.linspace(q_limits[0], q_limits[1], points, dtype=torch.float64)
+    p = torch.linspace(p_limits[0], p_limits[1], points, dtype=torch.float64)
     grid = torch.cartesian_prod(p, q)
     with torch.no_grad():
         height = energy(grid[:, 1:], grid[:, :1]).reshape(points, points)
