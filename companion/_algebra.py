@@ -77,8 +77,13 @@ def vanishes(e: sympy.Expr) -> bool:
 
 
 def simplified(e: sympy.Expr) -> sympy.Expr:
-    """``sympy.simplify``, but quick to see a zero."""
-    return sympy.S.Zero if vanishes(e) else sympy.simplify(e)
+    """``sympy.simplify``, but quick with zeros and with polynomials."""
+    if vanishes(e):
+        return sympy.S.Zero
+    if e.is_polynomial():
+        expanded = sympy.expand(e)
+        return min(expanded, sympy.factor(expanded), key=sympy.count_ops)
+    return sympy.simplify(e)
 
 
 def is_zero(e: sympy.Expr) -> bool:

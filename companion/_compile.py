@@ -79,7 +79,7 @@ def _columns(arguments: Sequence, tensors: Sequence[torch.Tensor]) -> list[torch
 def to_torch(
     expressions,
     arguments: Sequence[Sequence[sympy.Symbol] | sympy.Symbol],
-    parameters: Mapping[sympy.Symbol, float] | None = None,
+    parameters: Mapping[sympy.Symbol, float | int] | None = None,
 ) -> Callable[..., torch.Tensor]:
     """Compile expressions to one batched, differentiable torch function.
 

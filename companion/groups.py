@@ -278,7 +278,7 @@ class Lorentz(Group):
         *shape: int,
         generator: torch.Generator,
         dtype: torch.dtype = torch.float64,
-        rapidity: float = 1.0,
+        rapidity: float | int = 1.0,
     ) -> Float[Tensor, "*shape d d"]:
         """Elements (*shape, d, d): a Haar-random rotation after a boost along a random axis.
 

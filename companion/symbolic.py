@@ -9,6 +9,7 @@ dynamical systems* (2023).
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import combinations, product
 
 import sympy
@@ -93,7 +94,11 @@ def _same_length(**sequences: Sequence) -> None:
 
 
 def total_derivative(
-    f: Expression, q: Symbols, qdot: Symbols, qddot: Symbols, t: sympy.Symbol | None = None
+    f: Expression,
+    q: Symbols,
+    qdot: Symbols,
+    qddot: Sequence[Expression],
+    t: sympy.Symbol | None = None,
 ) -> sympy.Expr:
     r"""The rate of change of :math:`f(q, \dot q, t)` along a path, by the chain rule.
 
@@ -102,7 +107,8 @@ def total_derivative(
 
     Args:
         f: an expression in ``q``, ``qdot`` and, if given, ``t``.
-        q, qdot, qddot: symbols, one of each per degree of freedom.
+        q, qdot: symbols, one of each per degree of freedom.
+        qddot: the accelerations, symbols or expressions such as :func:`accelerations` returns.
         t: the time, if ``f`` depends on it explicitly.
 
     Raises:
@@ -187,6 +193,13 @@ def accelerations(
             f"L: contains the accelerations {sorted(map(str, higher))}; expected a function of "
             "positions and velocities only"
         )
+    return list(_solved(L, tuple(q), tuple(qdot), t))
+
+
+@lru_cache(maxsize=128)  # a pure function, asked again for every charge of a system
+def _solved(
+    L: sympy.Expr, q: Symbols, qdot: Symbols, t: sympy.Symbol | None
+) -> tuple[sympy.Expr, ...]:
     hessian = _regular_hessian(L, qdot)
     force = sympy.Matrix(
         [
@@ -197,8 +210,8 @@ def accelerations(
         ]
     )
     if hessian.is_diagonal():
-        return [sympy.simplify(f / hessian[i, i]) for i, f in enumerate(force)]
-    return solve(hessian, force)
+        return tuple(sympy.simplify(f / hessian[i, i]) for i, f in enumerate(force))
+    return tuple(solve(hessian, force))
 
 
 def variation(

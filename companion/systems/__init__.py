@@ -44,7 +44,7 @@ def names() -> list[str]:
     return list(_SYSTEMS)
 
 
-def get(name: str, **parameters: float | str) -> System:
+def get(name: str, **parameters: float | int | str) -> System:
     """The system called ``name``; keyword arguments override its parameters.
 
     Raises:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from companion import symbolic
 
+Real = float | int
+
 
 class Parameter(NamedTuple):
     """The value of a symbol, its unit ("1" where the book is dimensionless) and its meaning."""
 
-    value: float
+    value: Real
     unit: str
     meaning: str
 
@@ -68,7 +70,7 @@ class System:
         return len(self.q)
 
     @property
-    def values(self) -> dict[sympy.Symbol, float]:
+    def values(self) -> dict[sympy.Symbol, Real]:
         """The numbers that the compiled functions use."""
         return {symbol: parameter.value for symbol, parameter in self.parameters.items()}
 

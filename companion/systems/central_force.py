@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
-from companion.systems.base import Parameter, System
+from companion.systems.base import Parameter, Real, System
 
 POTENTIALS = ("yukawa", "harmonic")
 
@@ -35,7 +35,7 @@ class CentralForce(System):
     """
 
     def __init__(
-        self, potential: str = "yukawa", m: float = 1.0, k: float = 1.0, length: float = 2.0
+        self, potential: str = "yukawa", m: Real = 1.0, k: Real = 1.0, length: Real = 2.0
     ) -> None:
         if potential not in POTENTIALS:
             raise ValueError(f"potential: got {potential!r}, expected one of {POTENTIALS}")

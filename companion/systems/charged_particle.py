@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
-from companion.systems.base import Parameter, System, normal_states
+from companion.systems.base import Parameter, Real, System, normal_states
 
 
 class ChargedParticle(System):
@@ -35,7 +35,7 @@ class ChargedParticle(System):
         ValueError: m is not positive, or e or B is zero.
     """
 
-    def __init__(self, m: float = 1.0, e: float = 1.0, B: float = 1.0) -> None:
+    def __init__(self, m: Real = 1.0, e: Real = 1.0, B: Real = 1.0) -> None:
         coordinates = symbolic.coordinates("x y z")
         q, qdot, _ = coordinates
         (x, y, _), (vx, vy, _) = q, qdot

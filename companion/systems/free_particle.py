@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
-from companion.systems.base import Parameter, System, axis_names, normal_states
+from companion.systems.base import Parameter, Real, System, axis_names, normal_states
 
 
 class FreeParticle(System):
@@ -24,7 +24,7 @@ class FreeParticle(System):
         ValueError: d is not a whole number >= 1, or m is not positive.
     """
 
-    def __init__(self, d: int = 3, m: float = 1.0) -> None:
+    def __init__(self, d: int = 3, m: Real = 1.0) -> None:
         shifts = groups.Translation(d).sympy_generators()
         names = axis_names(d)
         coordinates = symbolic.coordinates(" ".join(names))

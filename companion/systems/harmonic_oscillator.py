@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
-from companion.systems.base import Parameter, System, axis_names, normal_states
+from companion.systems.base import Parameter, Real, System, axis_names, normal_states
 
 
 class HarmonicOscillator(System):
@@ -27,7 +27,7 @@ class HarmonicOscillator(System):
         ValueError: d is not a whole number >= 1, or m or k is not positive.
     """
 
-    def __init__(self, d: int = 1, m: float = 1.0, k: float = 1.0) -> None:
+    def __init__(self, d: int = 1, m: Real = 1.0, k: Real = 1.0) -> None:
         groups.SO(d)  # refuses a bad d
         coordinates = symbolic.coordinates(" ".join(axis_names(d)))
         q, qdot, _ = coordinates

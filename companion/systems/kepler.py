@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
-from companion.systems.base import Parameter, System
+from companion.systems.base import Parameter, Real, System
 
 
 class Kepler(System):
@@ -37,7 +37,7 @@ class Kepler(System):
     """
 
     def __init__(
-        self, m: float = 1.0, alpha: float = 1.0, eccentricity: float = 0.8, L_z: float = 1.0
+        self, m: Real = 1.0, alpha: Real = 1.0, eccentricity: Real = 0.8, L_z: Real = 1.0
     ) -> None:
         coordinates = symbolic.coordinates("x y z")
         q, qdot, _ = coordinates

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import symbolic
-from companion.systems.base import Parameter, System
+from companion.systems.base import Parameter, Real, System
 
 
 class Pendulum(System):
@@ -27,7 +27,7 @@ class Pendulum(System):
         ValueError: a parameter is not positive.
     """
 
-    def __init__(self, m: float = 1.0, l: float = 1.0, g: float = 9.81) -> None:  # noqa: E741
+    def __init__(self, m: Real = 1.0, l: Real = 1.0, g: Real = 9.81) -> None:  # noqa: E741
         coordinates = symbolic.coordinates("theta")
         (theta,), (thetadot,), _ = coordinates
         mass, length, gravity = sympy.symbols("m l g", positive=True)

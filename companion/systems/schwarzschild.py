@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
-from companion.systems.base import Parameter, System
+from companion.systems.base import Parameter, Real, System
 
 
 class Schwarzschild(System):
@@ -40,7 +40,7 @@ class Schwarzschild(System):
         ValueError: r_s is not positive.
     """
 
-    def __init__(self, r_s: float = 0.1) -> None:
+    def __init__(self, r_s: Real = 0.1) -> None:
         coordinates = symbolic.coordinates("x_1 x_2 x_3 tau")
         q, qdot, _ = coordinates
         horizon = sympy.Symbol("r_s", positive=True)

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
-from companion.systems.base import Parameter, System, normal_states
+from companion.systems.base import Parameter, Real, System, normal_states
 
 
 class TwoParticle(System):
@@ -38,11 +38,13 @@ class TwoParticle(System):
     def __init__(
         self,
         D: int = 4,
-        m1: float = 1.0,
-        m2: float = 0.8,
-        mu: float = 1.0,
-        kappa: float = 1.0,
+        m1: Real = 1.0,
+        m2: Real = 0.8,
+        mu: Real = 1.0,
+        kappa: Real = 1.0,
     ) -> None:
+        if not isinstance(D, int) or D < 1:
+            raise ValueError(f"D: got {D!r}, expected a whole number >= 1, the dimension of space")
         shifts = groups.Translation(D).sympy_generators()
         names = [f"{x}_{i}" for x in "xy" for i in range(1, D + 1)]
         coordinates = symbolic.coordinates(" ".join(names))
