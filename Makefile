@@ -26,11 +26,9 @@ PY := $(BIN)/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 PINS := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 SITE := $(CURDIR)/_build/html
-# nbval must find what `make notebooks` stored, so both run under the same few variables.
-CI_ENV = env $$($(PY) -m tools.notebooks environment)
 STAGE = @printf '\n== %s\n'
 
-.PHONY: book test notebooks lint types format stale html pytest train bench address clean help
+.PHONY: book test notebooks lint types format stale html nbval pytest train bench address clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -82,7 +80,7 @@ address: $(VENV)/.book
 
 # -- tests: the first stage that fails stops the run, and its name is the last heading ------------
 
-test: lint types html pytest
+test: lint types html nbval pytest
 
 lint: $(VENV)/.test
 	$(STAGE) 'ruff'
@@ -95,10 +93,15 @@ types: $(VENV)/.test
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+# Strict: every output that is not tagged nbval-ignore-output must be what is stored.
+nbval: $(VENV)/.test
+	$(STAGE) 'nbval: every notebook, run again and compared with its stored outputs'
+	@env $$($(PY) -m tools.notebooks environment) $(BIN)/pytest -q -n $(JOBS) --dist loadscope \
+	  --nbval --nbval-current-env notebooks
+
 pytest: $(VENV)/.test
-	$(STAGE) 'pytest: package, book, every notebook (nbval), pages in a browser'
-	@$(CI_ENV) $(BIN)/pytest -q -n $(JOBS) --dist loadscope \
-	  --nbval --nbval-current-env --durations 10 tests notebooks
+	$(STAGE) 'pytest: the package, the book, its pages in a browser'
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadscope --durations 10
 
 train: $(VENV)/.book
 	$(PY) -m companion train $(EXPERIMENT) --budget $(BUDGET)
