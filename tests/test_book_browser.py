@@ -122,6 +122,21 @@ def test_page_does_not_scroll_sideways(visit):
     assert not wide["parts"], f"{page} at {width} px: cut off: {wide['parts'][:3]}"
 
 
+def test_formulas_in_a_line_fit_the_line(visit):
+    browser, page, width, _, _ = visit
+    long = browser.execute_script(
+        """
+        return [...document.querySelectorAll('article span.math mjx-container')].filter(node => {
+            const block = node.closest('p, li, dd, td, th, h1, h2, h3, h4, figcaption, summary');
+            return block && block.clientWidth && !block.closest('table')
+                && node.getBoundingClientRect().width > block.clientWidth + 1;
+        }).map(node => node.closest('p, li, dd, h1, h2, h3, h4, figcaption, summary')
+            .textContent.slice(0, 100));
+        """
+    )
+    assert not long, f"{page} at {width} px: a formula is cut off; set it on its own line: {long}"
+
+
 def test_pictures_say_what_they_show(visit):
     browser, page, _, _, _ = visit
     silent = browser.execute_script(
@@ -150,9 +165,9 @@ def test_sliders_move_by_keyboard(visit):
     browser, page, width, _, _ = visit
     state = """
         const box = arguments[0].closest('figure');
-        const shown = [...box.querySelectorAll('[data-frame]')]
+        const shown = [...box.querySelectorAll('[data-frame]')]  // a frame may have several layers
             .filter(f => getComputedStyle(f).display !== 'none').map(f => f.dataset.frame);
-        return [shown.join(), box.querySelector('output').textContent,
+        return [[...new Set(shown)].join(), box.querySelector('output').textContent,
                 document.activeElement === arguments[0]];
     """
     for slider in browser.find_elements("css selector", "article input[type=range]"):

@@ -219,10 +219,13 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
         book = Book(root)
         wrong = 0
         for page in options.pages or known:
-            if options.command == "make":
-                found = make(page, book, options.force)
-            else:
-                found = problems(page, book)
+            try:
+                if options.command == "make":
+                    found = make(page, book, options.force)
+                else:
+                    found = problems(page, book)
+            except SourceError as error:
+                found = [str(error)]
             for problem in found:
                 print(f"notebooks/{page}.ipynb: {problem}", file=sys.stderr)
             if found and options.command == "check":
