@@ -7,11 +7,17 @@ the names stand for: :math:`r^2 = x_1^2 + x_2^2 + x_3^2`, :math:`\cos^2\theta = 
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import sympy
 from sympy.polys.matrices import DomainMatrix
 
 Relation = tuple[sympy.Symbol, int, sympy.Expr]  # name ** degree equals the expression
+
+
+def entries(matrix: sympy.Matrix) -> list[sympy.Expr]:
+    """The entries of a matrix, row by row; sympy's own type says less."""
+    return cast(list[sympy.Expr], matrix.flat())
 
 
 class _Names:
@@ -23,7 +29,8 @@ class _Names:
         degrees: dict[sympy.Expr, int] = {}
         for power in set().union(*(e.atoms(sympy.Pow) for e in expressions)):
             if power.exp.is_Rational and not power.exp.is_Integer:
-                degrees[power.base] = sympy.ilcm(degrees.get(power.base, 1), power.exp.q)
+                _, q = power.exp.as_numer_denom()
+                degrees[power.base] = sympy.ilcm(degrees.get(power.base, 1), int(q))
         for base in sorted(degrees, key=sympy.default_sort_key):
             self.roots[base] = (sympy.Dummy("r"), degrees[base])
 
@@ -63,7 +70,8 @@ def _normal_form(polynomial: sympy.Expr, names: _Names) -> sympy.Expr:
             above, below = sympy.fraction(sympy.together(value))
             polynomial = sympy.expand(polynomial)
             if polynomial.has(name):
-                polynomial = sympy.prem(polynomial, below * name**degree - above, name)
+                rest = sympy.prem(polynomial, below * name**degree - above, name)
+                polynomial = cast(sympy.Expr, rest)
     return sympy.expand(polynomial)
 
 
@@ -92,7 +100,7 @@ def is_zero(e: sympy.Expr) -> bool:
 
 
 def _field(*matrices: sympy.Matrix) -> tuple[_Names, list[DomainMatrix]]:
-    names = _Names([e for m in matrices for e in m])
+    names = _Names([e for m in matrices for e in entries(m)])
     joined = sympy.Matrix.hstack(*matrices).applyfunc(lambda e: sympy.together(names.rational(e)))
     whole = DomainMatrix.from_Matrix(joined).to_field()
     parts, start = [], 0
@@ -105,14 +113,16 @@ def _field(*matrices: sympy.Matrix) -> tuple[_Names, list[DomainMatrix]]:
 def determinant(matrix: sympy.Matrix) -> sympy.Expr:
     """The determinant of a square matrix of expressions."""
     names, (m,) = _field(matrix)
-    return sympy.factor(m.domain.to_sympy(m.det())).xreplace(names.meaning)
+    value = sympy.factor(m.domain.to_sympy(m.det()))
+    return cast(sympy.Expr, value.xreplace(names.meaning))
 
 
 def solve(matrix: sympy.Matrix, rhs: sympy.Matrix) -> list[sympy.Expr]:
     """The solution x of ``matrix x = rhs``; the determinant must not be zero."""
     names, (m, b) = _field(matrix, rhs)
     solution = (m.inv() * b).to_Matrix()
-    return [_shortest(e, names).xreplace(names.meaning) for e in solution]
+    short = [_shortest(e, names).xreplace(names.meaning) for e in entries(solution)]
+    return cast(list[sympy.Expr], short)
 
 
 def _shortest(e: sympy.Expr, names: _Names) -> sympy.Expr:

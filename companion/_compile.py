@@ -1,13 +1,14 @@
 """From sympy expressions to one batched torch function."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import sympy
 import torch
 from sympy.core.function import AppliedUndef
 
 
-def _number(value: sympy.Expr | float) -> sympy.Expr:
+def _number(value: sympy.Expr | float | int) -> sympy.Expr:
     """A number to double precision: an Integer if it is one, else a Float that prints in full."""
     try:
         number = float(value)
@@ -24,12 +25,10 @@ def _evaluate_numbers(expr: sympy.Expr) -> sympy.Expr:
     if expr.is_number:
         return _number(expr)
     if isinstance(expr, sympy.Pow) and expr.exp.is_Rational:
-        return _evaluate_numbers(expr.base) ** expr.exp
-    return (
-        expr.func(*(_evaluate_numbers(a) if isinstance(a, sympy.Expr) else a for a in expr.args))
-        if expr.args
-        else expr
-    )
+        base, exponent = cast(sympy.Expr, expr.base), cast(sympy.Expr, expr.exp)
+        return sympy.Pow(_evaluate_numbers(base), exponent)
+    arguments = (_evaluate_numbers(a) if isinstance(a, sympy.Expr) else a for a in expr.args)
+    return expr.func(*arguments) if expr.args else expr
 
 
 def _flatten(expressions) -> tuple[list[sympy.Expr], tuple[int, ...]]:
@@ -102,7 +101,7 @@ def to_torch(
     """
     flat, shape = _flatten(expressions)
     values = {s: _number(v) for s, v in (parameters or {}).items()}
-    flat = [_evaluate_numbers(e.xreplace(values)) for e in flat]
+    flat = [_evaluate_numbers(cast(sympy.Expr, e.xreplace(values))) for e in flat]
     symbols = [s for a in arguments for s in ([a] if isinstance(a, sympy.Symbol) else a)]
     unknown = set().union(*(e.free_symbols for e in flat)) - set(symbols)
     if unknown:

@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from companion._algebra import entries
+
 __all__ = [
     "SO",
     "Group",
@@ -100,7 +102,7 @@ class Group:
 
     def generators(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "..."]:
         """The same basis as a tensor (dim, d, d); for Translation (d, d)."""
-        flat = [[float(x) for x in gamma] for gamma in self.sympy_generators()]
+        flat = [[float(x) for x in entries(gamma)] for gamma in self.sympy_generators()]
         return torch.tensor(flat, dtype=dtype).reshape(self.dim, self.d, self.d)
 
     def exp(self, theta: Float[Tensor, "*batch dim"]) -> Float[Tensor, "..."]:
@@ -316,7 +318,7 @@ def rotation_symmetries(q: Sequence[sympy.Expr], d: int) -> dict[str, list[sympy
     planes = [f"L_{i}{j}" for i, j in combinations(range(1, d + 1), 2)]
     particles = [sympy.Matrix(q[i : i + d]) for i in range(0, len(q), d)]
     return {
-        name: [entry for x in particles for entry in gamma * x]
+        name: [entry for x in particles for entry in entries(gamma * x)]
         for name, gamma in zip(
             ["L_x", "L_y", "L_z"] if d == 3 else planes, _rotation_generators(d), strict=True
         )

@@ -11,10 +11,11 @@ dynamical systems* (2023).
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations, product
+from typing import cast
 
 import sympy
 
-from companion._algebra import determinant, is_zero, simplified, solve
+from companion._algebra import determinant, entries, is_zero, simplified, solve
 from companion._compile import to_torch
 
 Expression = sympy.Expr | int | float
@@ -210,7 +211,7 @@ def _solved(
         ]
     )
     if hessian.is_diagonal():
-        return tuple(sympy.simplify(f / hessian[i, i]) for i, f in enumerate(force))
+        return tuple(sympy.simplify(f / hessian[i, i]) for i, f in enumerate(entries(force)))
     return tuple(solve(hessian, force))
 
 
@@ -330,7 +331,7 @@ def legendre(L: Expression, q: Symbols, qdot: Symbols, p: Symbols) -> sympy.Expr
     momentum = [L.diff(v) for v in qdot]
     if not hessian.free_symbols & set(qdot):  # quadratic in the velocities: a linear system
         rest = dict.fromkeys(qdot, sympy.S.Zero)
-        offset = sympy.Matrix([a - m.subs(rest) for a, m in zip(p, momentum, strict=True)])
+        offset = sympy.Matrix([a - m.xreplace(rest) for a, m in zip(p, momentum, strict=True)])
         velocities = dict(zip(qdot, solve(hessian, offset), strict=True))
     else:
         equations = [m - a for m, a in zip(momentum, p, strict=True)]
@@ -338,7 +339,11 @@ def legendre(L: Expression, q: Symbols, qdot: Symbols, p: Symbols) -> sympy.Expr
             candidates = sympy.solve(equations, list(qdot), dict=True)
         except NotImplementedError:
             candidates = []
-        solutions = [s for s in candidates if all(is_zero(e.subs(s)) for e in equations)]
+        solutions = [
+            s
+            for s in candidates
+            if all(is_zero(cast(sympy.Expr, e.xreplace(s))) for e in equations)
+        ]
         if len(solutions) != 1:
             raise ValueError(
                 f"L: p = dL/dqdot has {len(solutions)} solutions for {tuple(qdot)} that sympy can "
@@ -347,7 +352,7 @@ def legendre(L: Expression, q: Symbols, qdot: Symbols, p: Symbols) -> sympy.Expr
             )
         velocities = solutions[0]
     H = sum((a * v for a, v in zip(p, qdot, strict=True)), start=sympy.S.Zero) - L
-    return sympy.simplify(H.subs(velocities))
+    return cast(sympy.Expr, sympy.simplify(H.xreplace(velocities)))
 
 
 def hamilton(H: Expression, q: Symbols, p: Symbols) -> tuple[list[sympy.Expr], list[sympy.Expr]]:

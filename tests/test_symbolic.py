@@ -15,6 +15,7 @@ p = symbolic.momenta("x y")
 (x, y), (vx, vy), (ax, ay), (px, py) = q, qdot, qddot, p
 
 few = settings(deadline=None, max_examples=12)
+fewer = settings(deadline=None, max_examples=6)
 small = st.integers(-3, 3)
 
 
@@ -184,7 +185,7 @@ def test_legendre_makes_the_hamiltonian_of_a_particle():
     assert sympy.expand(H - (px**2 + py**2) / 2 / m - k / 2 * (x**2 + y**2)) == 0
 
 
-@few
+@fewer
 @given(V=polynomials([x, y], degree=3), a=small, b=small)
 def test_legendre_is_its_own_inverse(V, a, b):
     L = m / 2 * (vx**2 + (2 + x**2) * vy**2 + a * vx * vy / 2) + b * y * vx - V
@@ -217,7 +218,7 @@ def test_hamilton_says_the_same_as_euler_lagrange(V):
 phase = [x, y, px, py]
 
 
-@few
+@fewer
 @given(f=polynomials(phase), h=polynomials(phase), e=polynomials(phase, 1))
 def test_poisson_bracket_identities(f, h, e):
     def bracket(a, b):

@@ -1,6 +1,8 @@
 """The physical systems of the book, one file each, every one written as a sympy Lagrangian."""
 
 import difflib
+from collections.abc import Callable
+from typing import Any
 
 from companion.systems.base import Parameter, System
 from companion.systems.central_force import CentralForce
@@ -12,7 +14,7 @@ from companion.systems.pendulum import Pendulum
 from companion.systems.schwarzschild import Schwarzschild
 from companion.systems.two_particle import TwoParticle
 
-_SYSTEMS: dict[str, type[System]] = {
+_SYSTEMS: dict[str, Callable[..., System]] = {
     "central-force": CentralForce,
     "charged-particle": ChargedParticle,
     "free-particle": FreeParticle,
@@ -44,7 +46,7 @@ def names() -> list[str]:
     return list(_SYSTEMS)
 
 
-def get(name: str, **parameters: float | int | str) -> System:
+def get(name: str, **parameters: Any) -> System:
     """The system called ``name``; keyword arguments override its parameters.
 
     Raises:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
+from companion._algebra import entries
 from companion.systems.base import Parameter, Real, System, normal_states
 
 
@@ -42,7 +43,7 @@ class ChargedParticle(System):
         mass = sympy.Symbol("m", positive=True)
         charge, field = sympy.symbols("e B", real=True, nonzero=True)
         half = charge * field / 2
-        P_x, P_y, P_z = (list(shift) for shift in groups.Translation(3).sympy_generators())
+        P_x, P_y, P_z = (entries(shift) for shift in groups.Translation(3).sympy_generators())
         super().__init__(
             name="charged-particle",
             coordinates=coordinates,

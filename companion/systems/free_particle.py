@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
+from companion._algebra import entries
 from companion.systems.base import Parameter, Real, System, axis_names, normal_states
 
 
@@ -30,17 +31,14 @@ class FreeParticle(System):
         coordinates = symbolic.coordinates(" ".join(names))
         q, qdot, _ = coordinates
         mass = sympy.Symbol("m", positive=True)
+        momenta = [f"P_{n.removeprefix('x_')}" for n in names]
         super().__init__(
             name="free-particle",
             coordinates=coordinates,
             parameters={mass: Parameter(m, "1", "mass")},
             lagrangian=mass / 2 * sum(v**2 for v in qdot),
-            symmetries={
-                **{
-                    f"P_{n.removeprefix('x_')}": list(e) for n, e in zip(names, shifts, strict=True)
-                },
-                **groups.rotation_symmetries(q, d),
-            },
+            symmetries=dict(zip(momenta, map(entries, shifts), strict=True))
+            | groups.rotation_symmetries(q, d),
         )
 
     def initial(

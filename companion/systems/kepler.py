@@ -88,7 +88,8 @@ class Kepler(System):
         self, phi: Float[Tensor, "*batch"]
     ) -> tuple[Float[Tensor, "*batch 3"], Float[Tensor, "*batch 3"]]:
         """The exact state on the ellipse at azimuth ``phi`` (radians; 0 is the pericentre)."""
-        return self._orbit(phi).unbind(-2)
+        q, qdot = self._orbit(phi).unbind(-2)
+        return q, qdot
 
     def perihelion(
         self, dtype: torch.dtype = torch.float64

@@ -45,7 +45,7 @@ class Schwarzschild(System):
         q, qdot, _ = coordinates
         horizon = sympy.Symbol("r_s", positive=True)
         x = sympy.Matrix(q[:3])
-        r = sympy.sqrt(sum(c**2 for c in x))
+        r = sympy.sqrt(sum(c**2 for c in q[:3]))
         space = sympy.eye(3) + horizon / (r**2 * (r - horizon)) * x * x.T
         self.metric = sympy.diag(space, -(1 - horizon / r))
         """The metric tensor, a 4 x 4 matrix in the order (x_1, x_2, x_3, tau)."""
@@ -59,7 +59,7 @@ class Schwarzschild(System):
             lagrangian=-(1 - horizon / r) * taudot**2 + v.dot(v) + radial,
             symmetries={
                 **{name: [*xi, sympy.S.Zero] for name, xi in turns.items()},
-                "P_tau": [0, 0, 0, sympy.S.One],
+                "P_tau": [sympy.S.Zero] * 3 + [sympy.S.One],
             },
         )
         self.r_s = r_s

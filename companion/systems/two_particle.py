@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import groups, symbolic
+from companion._algebra import entries
 from companion.systems.base import Parameter, Real, System, normal_states
 
 
@@ -64,7 +65,7 @@ class TwoParticle(System):
             },
             lagrangian=kinetic + mu_ / 2 * distance2 - kappa_ / 4 * distance2**2,
             symmetries={
-                **{f"P_{i + 1}": [*e, *e] for i, e in enumerate(shifts)},
+                **{f"P_{i + 1}": 2 * entries(e) for i, e in enumerate(shifts)},
                 **groups.rotation_symmetries(q, D),
             },
         )
