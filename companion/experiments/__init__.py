@@ -1,0 +1,24 @@
+"""Experiments: one file for each figure-bearing system of a paper.
+
+An experiment is a module with `NAME`, `SUMMARY`, `PAPER`, `SETTINGS` (one entry a budget),
+`train(budget, seeds, device, folder, progress)` and `evaluate(folder, progress)`.
+"""
+
+from difflib import get_close_matches
+from importlib import import_module
+from types import ModuleType
+
+_MODULES = {"kepler": "companion.experiments.kepler"}
+
+
+def names() -> list[str]:
+    """The names of all experiments."""
+    return list(_MODULES)
+
+
+def get(name: str) -> ModuleType:
+    """The experiment of this name. Raises ValueError with the nearest names if there is none."""
+    if name not in _MODULES:
+        near = get_close_matches(name, _MODULES, n=3, cutoff=0.3) or names()
+        raise ValueError(f"no experiment is called {name!r}; did you mean {' or '.join(near)}?")
+    return import_module(_MODULES[name])

@@ -1,0 +1,202 @@
+r"""Training: one short loop, for one model or for an ensemble of seeds at once.
+
+`fit` asks three things of the caller: a model whose parameters have a leading axis of members, a
+loss with one value a member, and a batch that is a function of the step. The last makes a run
+that was killed and resumed see the same data as one that was not: on a CPU both end in the same
+    bits.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from companion._checkpoint import load_checkpoint, save_checkpoint
+from companion.optim import SOAP
+
+BUDGETS = ("ci", "demo", "full")
+Batch = tuple[Tensor, ...]
+
+
+class TrainingError(RuntimeError):
+    """Training stopped: the loss is no longer a number."""
+
+
+@dataclass
+class History:
+    """What a run leaves behind: the mean loss of each window of steps, and the time it took.
+
+    `steps[k]` is the step at which window k ended, `loss[k]` the mean loss of each member over it.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    loss: list[list[float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def budget(choice: str | None = None) -> str:
+    """The budget: `choice`, else the environment variable COMPANION_BUDGET, else demo.
+
+    Raises ValueError, with the nearest names, for anything but ci, demo or full.
+    """
+    name = choice or os.environ.get("COMPANION_BUDGET", "demo")
+    if name not in BUDGETS:
+        near = get_close_matches(name, BUDGETS, n=1, cutoff=0.3) or BUDGETS
+        raise ValueError(f"{name!r} is not a budget; did you mean {' or '.join(near)}?")
+    return name
+
+
+def device(choice: str = "auto") -> torch.device:
+    """The device of this name; "auto" is the GPU where there is one, else the CPU."""
+    if choice == "auto":
+        choice = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(choice)
+
+
+def learning_rate(step: int, steps: int, lr: float, lr_end: float, warmup: int = 0) -> float:
+    """A cosine from `lr` to `lr_end` at step `steps`, with a linear start over `warmup` steps."""
+    cosine = lr_end + (lr - lr_end) * (1 + math.cos(math.pi * step / steps)) / 2
+    return cosine * min(1.0, (step + 1) / max(warmup, 1))
+
+
+def clip_members(parameters: list[torch.nn.Parameter], limit: float) -> None:
+    """Scales each member's gradient to a norm of at most `limit`, independently of the others."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = sum(g.flatten(1).square().sum(1) for g in gradients).sqrt()
+    factor = (limit / norm).clamp(max=1.0)
+    for g in gradients:
+        g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))
+
+
+def fit(
+    model: torch.nn.Module,
+    loss: Callable[..., Tensor],
+    batch: Callable[[int], Batch],
+    *,
+    steps: int,
+    lr: float = 3e-3,
+    lr_end: float = 3e-6,
+    warmup: int = 0,
+    clip: float = 1.0,
+    optimizer: Callable[..., torch.optim.Optimizer] = SOAP,
+    checkpoint: str | Path | None = None,
+    every: int = 1000,
+    window: int = 100,
+    progress: bool = True,
+) -> History:
+    """Minimises `loss(model, *batch(step))`, a tensor `(S,)`, over `steps` steps.
+
+    Args:
+        model: parameters with a leading axis of S members.
+        loss: the value of each member; members must not mix.
+        batch: the data of a step, the same whenever it is asked for.
+        steps: number of steps.
+        lr, lr_end, warmup: the schedule, see `learning_rate`.
+        clip: largest norm of a member's gradient.
+        optimizer: called as `optimizer(parameters, lr=lr)`.
+        checkpoint: file to resume from if it is there, and to write every `every` steps and at the
+            end, atomically. A run of another length or shape is refused.
+        window: steps between two entries of the history.
+        progress: whether to show a bar.
+
+    Returns the `History`, of a resumed run the whole of it.
+
+    Raises:
+        TrainingError: the loss of a member is inf or nan; names step and member. The last
+            checkpoint
+            stays as it was.
+        ValueError: `steps`, `every` or `window` below 1, or a checkpoint that is damaged or of
+            another run.
+    """
+    if min(steps, every, window) < 1:
+        raise ValueError(
+            f"steps, every and window must be 1 or more, got {steps}, {every}, {window}"
+        )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    opt = optimizer(parameters, lr=lr)
+    history, start = History(), 0
+    if checkpoint is not None and Path(checkpoint).exists():
+        start, history = load_checkpoint(Path(checkpoint), model, opt, steps)
+    gradients = _gradients(model, loss, batch(start)) if start < steps else None
+    begun, recent = time.perf_counter() - history.seconds, []
+    bar = tqdm(total=steps, initial=start, disable=not progress, desc="fit", mininterval=0.5)
+    with bar:
+        for step in range(start, steps):
+            opt.zero_grad(set_to_none=False)
+            recent.append(gradients(batch(step)))
+            clip_members(parameters, clip)
+            for group in opt.param_groups:
+                group["lr"] = learning_rate(step, steps, lr, lr_end, warmup)
+            opt.step()
+            done = step + 1
+            save = checkpoint is not None and (done % every == 0 or done == steps)
+            if done % window == 0 or done == steps or save:
+                values = torch.stack(recent).cpu()
+                _check_finite(values, done)
+                bar.update(len(recent))
+                recent = []
+                history.steps.append(done)
+                history.loss.append(values.mean(0).tolist())
+                history.seconds = time.perf_counter() - begun
+                bar.set_postfix_str(f"loss {values.mean():.2e}")
+            if save:
+                save_checkpoint(Path(checkpoint), model, opt, done, steps, history)
+    return history
+
+
+def _check_finite(values: Tensor, done: int) -> None:
+    bad = (~values.isfinite()).nonzero()
+    if len(bad):
+        row, member = bad[0].tolist()
+        step = done - len(values) + row
+        raise TrainingError(
+            f"the loss of member {member} became {values[row, member]} at step {step}; lower lr, "
+            "lengthen warmup or look at the batch of that step; the last checkpoint is kept"
+        )
+
+
+def _gradients(
+    model: torch.nn.Module, loss: Callable[..., Tensor], example: Batch
+) -> Callable[[Batch], Tensor]:
+    """A function of a batch that adds the gradient to the parameters and returns the losses `(S,)`.
+
+    On a GPU the step is captured once as a CUDA graph and replayed, which spares the launch of its
+    kernels one by one; where a kernel cannot be captured, and on the CPU, it runs as it is.
+    """
+
+    def eager(data: Batch) -> Tensor:
+        values = loss(model, *data)
+        values.sum().backward()
+        return values.detach()
+
+    if not example[0].is_cuda:
+        return eager
+    static = tuple(x.clone() for x in example)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # a few runs outside the capture, as CUDA graphs ask for
+        for _ in range(3):
+            eager(static)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            result = eager(static)
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return eager
+
+    def replay(data: Batch) -> Tensor:
+        for place, x in zip(static, data, strict=True):
+            place.copy_(x)
+        graph.replay()
+        return result.clone()
+
+    return replay
