@@ -26,9 +26,9 @@ def _evaluate_numbers(expr: sympy.Expr) -> sympy.Expr:
         return _number(expr)
     if isinstance(expr, sympy.Pow) and expr.exp.is_Rational:
         base, exponent = cast(sympy.Expr, expr.base), cast(sympy.Expr, expr.exp)
-        return sympy.Pow(_evaluate_numbers(base), exponent)
-    arguments = (_evaluate_numbers(a) if isinstance(a, sympy.Expr) else a for a in expr.args)
-    return expr.func(*arguments) if expr.args else expr
+        return _evaluate_numbers(base) ** exponent
+    parts = (_evaluate_numbers(a) if isinstance(a, sympy.Expr) else a for a in expr.args)
+    return cast(Callable[..., sympy.Expr], expr.func)(*parts) if expr.args else expr
 
 
 def _flatten(expressions) -> tuple[list[sympy.Expr], tuple[int, ...]]:

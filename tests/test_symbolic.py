@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from companion import symbolic
+from companion import _algebra, symbolic
 
 m, k, g = sympy.symbols("m k g", positive=True)
 t = sympy.Symbol("t", real=True)
@@ -119,6 +119,25 @@ def test_a_hessian_that_is_singular_by_an_identity_is_refused():
 def test_lagrangians_with_accelerations_are_refused():
     with pytest.raises(ValueError, match="contains the accelerations"):
         symbolic.accelerations(vx**2 + vy**2 + ax, q, qdot, qddot)
+
+
+@pytest.mark.parametrize(
+    ("expression", "zero"),
+    [
+        (sympy.sin(x) ** 2 + sympy.cos(x) ** 2 - 1, True),
+        (sympy.cos(x) ** 2 - sympy.sin(x) ** 2 - 1, False),
+        (sympy.cos(x) ** 2 + sympy.sin(y) ** 2 - 1, False),
+        (x**2 / sympy.sqrt(x**2 + m) + m / sympy.sqrt(x**2 + m) - sympy.sqrt(x**2 + m), True),
+        (sympy.sqrt(x**2 + m) - x - sympy.sqrt(m), False),
+        ((x**2 + m) ** sympy.Rational(2, 3) * sympy.cbrt(x**2 + m) - x**2 - m, True),
+        (sympy.sqrt(m + sympy.sqrt(k)) ** 4 - m**2 - k - 2 * m * sympy.sqrt(k), True),
+        (sympy.sqrt(m + sympy.sqrt(k)) ** 4 - m**2 - k + 2 * m * sympy.sqrt(k), False),
+        (sympy.Function("V")(x) * (x + 1) - sympy.Function("V")(x) * x - sympy.exp(x), False),
+    ],
+)
+def test_zero_is_recognised_and_never_claimed(expression, zero):
+    assert _algebra.vanishes(expression) is zero
+    assert (_algebra.simplified(expression) == 0) is zero
 
 
 # Noether ------------------------------------------------------------------------------------------
