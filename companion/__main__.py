@@ -60,7 +60,7 @@ def _train(options: argparse.Namespace, command: str) -> int:
     folder = options.output or Path("runs") / f"{options.name}-{budget}"
     experiment.train(budget, range(options.seeds), options.device, folder, command)
     print("evaluating ...")
-    report = _report(experiment, folder, progress=True)
+    report = _as_report(experiment, *experiment.evaluate(folder, progress=True, keep_curves=True))
     artifacts.save_metrics(folder, report)
     _print(report, experiment)
     print(f"weights and metrics are in {folder}")
@@ -80,10 +80,6 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     for line in wrong:
         print(f"companion: the stored figures do not hold here: {line}", file=sys.stderr)
     return 1 if wrong else 0
-
-
-def _report(experiment, folder: Path, progress: bool) -> dict:
-    return _as_report(experiment, *experiment.evaluate(folder, progress=progress))
 
 
 def _as_report(experiment, figures: list[artifacts.Figure], about: dict) -> dict:

@@ -58,7 +58,12 @@ def test_explicit_pass_equals_double_backward(name, hidden, activation):
     layer = LAYERS[name]()
     q, qdot = states(layer, 3)
     net = LagrangianNetwork(
-        layer, hidden, activation=activation, seeds=2, mass=[1.0] * layer.d, dtype=torch.float64,
+        layer,
+        hidden,
+        activation=activation,
+        seeds=2,
+        mass=[1.0] * layer.d,
+        dtype=torch.float64,
         output_scale=0.3,
     )
     net.standardise(*states(layer, 4, n=50))
@@ -200,9 +205,13 @@ def test_acceleration_equals_sympy_for_a_lagrangian_written_out():
         net.output.fill_(0.7)
     q, qdot, qddot = symbolic.coordinates("x y")
     dot = lambda a, b: sum(i * j for i, j in zip(a, b, strict=True))  # noqa: E731
-    inside = (sympy.Rational(3, 10) * dot(q, q) - sympy.Rational(1, 5) * dot(q, qdot)
-              + sympy.Rational(2, 5) * dot(qdot, qdot)
-              + sympy.Rational(1, 10) * (q[0] * qdot[1] - q[1] * qdot[0]) + sympy.Rational(1, 4))
+    inside = (
+        sympy.Rational(3, 10) * dot(q, q)
+        - sympy.Rational(1, 5) * dot(q, qdot)
+        + sympy.Rational(2, 5) * dot(qdot, qdot)
+        + sympy.Rational(1, 10) * (q[0] * qdot[1] - q[1] * qdot[0])
+        + sympy.Rational(1, 4)
+    )
     L = dot(qdot, qdot) / 2 + sympy.Rational(7, 10) * sympy.log(1 + sympy.exp(inside))
     assert layer.features[-1].count(":") == 1
     solve = symbolic.to_torch(symbolic.accelerations(L, q, qdot, qddot), [q, qdot])
@@ -295,10 +304,11 @@ def test_a_given_activation_is_used():
     cube = Activation("cube", lambda u: (u**3, 3 * u**2, 6 * u))
     layer = invariants.Unconstrained(1, 1)
     q, qdot = states(layer, 1)
-    net = LagrangianNetwork(layer, (5,), activation=cube, mass=[1.0], output_scale=0.1,
-    dtype=q.dtype)
-    reference = double_backward(net, q, qdot) torch.testing.assert_close(net.acceleration(q,
-    qdot)[0], reference, rtol=1e-10, atol=1e-10)
+    net = LagrangianNetwork(
+        layer, (5,), activation=cube, mass=[1.0], output_scale=0.1, dtype=q.dtype
+    )
+    reference = double_backward(net, q, qdot)
+    torch.testing.assert_close(net.acceleration(q, qdot)[0], reference, rtol=1e-10, atol=1e-10)
 
 
 def test_the_public_helpers_see_the_symmetry_and_its_absence():

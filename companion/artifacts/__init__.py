@@ -1,8 +1,8 @@
 """Artifacts: the weights of full runs and the figures measured on them, with provenance.
 
 An artifact is a folder with `weights.safetensors` (every variant's parameters, its settings and
-loss history) and `metrics.json` (the figures). `python -m companion train NAME --budget full`
-makes one.
+loss history), `curves.safetensors` (what the book draws) and `metrics.json` (the figures).
+`python -m companion train NAME --budget full` makes one.
 """
 
 import json
@@ -93,6 +93,16 @@ def load_weights(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
         variant, name = key.split(".", 1)
         variants.setdefault(variant, {})[name] = value
     return variants, about
+
+
+def save_curves(place: Path, curves: dict[str, Tensor]) -> None:
+    """Writes the curves that the book draws."""
+    save_tensors(place / "curves.safetensors", curves, {})
+
+
+def load_curves(name: str) -> dict[str, Tensor]:
+    """The curves of an experiment's artifact. ValueError, naming the file, if it is damaged."""
+    return load_tensors(folder(name) / "curves.safetensors")[0]
 
 
 def save_metrics(place: Path, report: dict) -> None:

@@ -240,92 +240,92 @@ def true_rollout(
     return _measured(path, None, keep)
 
 
-def evaluate(folder: Path | None = None, progress: bool = False) -> tuple[list[Figure], dict]:
-    """Recomputes every figure from the stored weights; returns them and the facts of the run."""
+def evaluate(
+    folder: Path | None = None, progress: bool = False, keep_curves: bool = False
+) -> tuple[list[Figure], dict]:
+    """Recomputes every figure from the stored weights; returns them and the facts of the run.
+
+    With `keep_curves` the curves of figures 3 to 5 are written beside the weights.
+    """
     networks, about = load(folder)
-    single = rollout(networks["invariant"], torch.float32, progress=progress)
-    double = rollout(networks["invariant"], torch.float64, DT / 2, progress=progress)
-    plain = rollout(networks["unconstrained"], progress=progress)
-    drift = _max_per_seed(metrics.relative_deviation(double.L_true[:, :, 0]))
-    apart = metrics.trajectory_distance(double.q[:, :, 0], double.q[:, :, 1])
-    figures = [
-        Figure(
+    invariant, unconstrained = networks["invariant"], networks["unconstrained"]
+    single = rollout(invariant, torch.float32, progress=progress)
+    double = rollout(invariant, torch.float64, DT / 2, progress=progress)
+    plain = rollout(unconstrained, progress=progress)
+    if keep_curves:
+        place = folder or artifacts.folder(NAME)
+        artifacts.save_curves(place, _curves(single, double, plain, true_rollout()))
+    drift = _max_per_seed(_drift(double.L_true))
+    rows = [
+        (
             "invariant: max delta L_true",
             "true angular momentum, largest relative deviation to T = 128, eq. 35",
-            "1",
-            "lower",
-            6.05e-4,
-            1e-4,
-            drift,
+            ("1", "lower", 6.05e-4, 1e-4, drift),
         ),
-        Figure(
+        (
             "invariant: max delta L_NN, float32",
             "the network's angular momentum, eq. 14, in single precision, RK4 with dt = 0.01",
-            "1",
-            "lower",
-            1.6e-6,
-            5e-6,
-            _max_per_seed(metrics.relative_deviation(single.L_NN[:, :, 0])),
-            tolerance=3.0,
+            ("1", "lower", 1.6e-6, 5e-6, _max_per_seed(_drift(single.L_NN)), 3.0),
         ),
-        Figure(
+        (
             "invariant: max delta L_NN, float64",
             "the same in double precision, RK4 with dt = 0.005",
-            "1",
-            "lower",
-            None,
-            1e-9,
-            _max_per_seed(metrics.relative_deviation(double.L_NN[:, :, 0])),
-            tolerance=3.0,
+            ("1", "lower", None, 1e-9, _max_per_seed(_drift(double.L_NN)), 3.0),
         ),
-        Figure(
+        (
             "invariant: max delta q",
             "distance of two trajectories that start 1e-3 apart, figure 5",
-            "1",
-            "lower",
-            0.1,
-            None,
-            _max_per_seed(apart),
+            ("1", "lower", 0.1, None, _max_per_seed(_apart(double))),
         ),
-        Figure(
+        (
             "invariant: error on the orbit",
             "root mean square error of the acceleration on the noiseless orbit",
-            "1",
-            "lower",
-            None,
-            None,
-            orbit_error(networks["invariant"]),
+            ("1", "lower", None, None, orbit_error(invariant)),
         ),
-        Figure(
+        (
             "unconstrained: error on the orbit",
             "the same for the network without symmetry",
-            "1",
-            "lower",
-            None,
-            None,
-            orbit_error(networks["unconstrained"]),
+            ("1", "lower", None, None, orbit_error(unconstrained)),
         ),
-        Figure(
+        (
+            "unconstrained: time to 1 % error in L_true",
+            "first time at which delta L_true exceeds 0.01 (128: never)",
+            ("1", "higher", None, None, _time_to(plain, 0.01), 1.5),
+        ),
+        (
             "unconstrained: time to 10 % error in L_true",
             "first time at which delta L_true exceeds 0.1 (128: never)",
-            "1",
-            "higher",
-            None,
-            None,
-            _time_to(plain, 0.1),
-            tolerance=1.5,
+            ("1", "higher", None, None, _time_to(plain, 0.1), 1.5),
         ),
-        Figure(
+        (
             "stuck seeds",
             "members of the invariant network whose delta L_true exceeds 0.01",
-            "count",
-            "lower",
-            None,
-            0.0,
-            (float(sum(x > 0.01 for x in drift)),),
+            ("count", "lower", None, 0.0, (float(sum(x > 0.01 for x in drift)),)),
         ),
     ]
-    return figures, about
+    return [Figure(name, meaning, *rest) for name, meaning, rest in rows], about
+
+
+def _curves(single: Rollout, double: Rollout, plain: Rollout, true: Rollout) -> dict[str, Tensor]:
+    """What figures 3 to 5 draw, thinned to every 0.2 units of time, in float32."""
+    curves = {"t": double.t, "true.delta_L": _drift(true.L_true)}
+    for variant, run in [("invariant", double), ("unconstrained", plain)]:
+        curves[f"{variant}.q"] = run.q[:, 0]  # member 0, both starts
+        curves[f"{variant}.delta_L_true"] = _drift(run.L_true)
+        curves[f"{variant}.delta_L_NN"] = _drift(run.L_NN)
+        curves[f"{variant}.delta_q"] = _apart(run)
+    curves["invariant.delta_L_NN.float32"] = _drift(single.L_NN)
+    return {name: curve[::2].float() for name, curve in curves.items()}
+
+
+def _drift(L: Tensor) -> Tensor:
+    """delta L(t) of eq. 35 for the unperturbed start of every member, `(time, S)`."""
+    return metrics.relative_deviation(L[:, :, 0])
+
+
+def _apart(run: Rollout) -> Tensor:
+    """delta q(t) of figure 5 for every member, `(time, S)`."""
+    return metrics.trajectory_distance(run.q[:, :, 0], run.q[:, :, 1])
 
 
 @torch.no_grad()
@@ -365,7 +365,7 @@ def _max_per_seed(deviation: Tensor) -> tuple[float, ...]:
 
 
 def _time_to(run: Rollout, limit: float) -> tuple[float, ...]:
-    within = metrics.relative_deviation(run.L_true[:, :, 0]) <= limit  # nan counts as beyond
+    within = _drift(run.L_true) <= limit  # nan counts as beyond
     held = within.cumprod(0).sum(0).clamp(max=len(run.t) - 1)
     return tuple(run.t[held].tolist())
 
