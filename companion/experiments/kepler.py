@@ -175,12 +175,17 @@ def load(folder: Path | None = None) -> tuple[dict[str, LagrangianNetwork], dict
     states, about = artifacts.load_weights(folder or artifacts.folder(NAME))
     if about.get("experiment") != NAME:
         raise ValueError(f"these are weights of {about.get('experiment')!r}, not of {NAME!r}")
-    settings = Settings(**{**about["settings"], "hidden": tuple(about["settings"]["hidden"])})
-    networks = {}
-    for variant, state in states.items():
-        net = network(variant, settings, about["provenance"]["seeds"])
-        net.load_state_dict(state)
-        networks[variant] = net
+    try:
+        settings = Settings(**{**about["settings"], "hidden": tuple(about["settings"]["hidden"])})
+        networks = {}
+        for variant in VARIANTS:
+            networks[variant] = network(variant, settings, about["provenance"]["seeds"])
+            networks[variant].load_state_dict(states[variant])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(
+            f"the weights in {folder or artifacts.folder(NAME)} do not fit this version of the "
+            f"experiment ({error}); train them again"
+        ) from error
     return networks, about
 
 
@@ -345,8 +350,8 @@ def _measured(path: Tensor, net: LagrangianNetwork | None, keep: float) -> Rollo
     L_true = systems.Kepler().charges(q, qdot)
     L_NN = L_true
     if net is not None:  # time and start share the batch axis
-        flat = [x.movedim(0, 1).flatten(1, 2) for x in (q, qdot)]
-        charges = net.charges(*flat, groups.SO(3).generators(q.dtype))
+        states, velocities = (x.movedim(0, 1).flatten(1, 2) for x in (q, qdot))
+        charges = net.charges(states, velocities, groups.SO(3).generators(q.dtype))
         L_NN = charges.unflatten(1, (len(path), -1)).movedim(1, 0)
     t = keep * torch.arange(len(path), dtype=path.dtype)
     return Rollout(t, q, qdot, L_true, L_NN)
@@ -361,7 +366,7 @@ def _copy(net: LagrangianNetwork, dtype: torch.dtype) -> LagrangianNetwork:
 
 
 def _max_per_seed(deviation: Tensor) -> tuple[float, ...]:
-    return tuple(metrics.max_deviation(deviation).tolist())
+    return tuple(deviation.nan_to_num(nan=torch.inf).amax(0).tolist())
 
 
 def _time_to(run: Rollout, limit: float) -> tuple[float, ...]:
