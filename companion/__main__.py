@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from companion import artifacts, experiments, training
 
@@ -17,6 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, training.TrainingError) as error:
         print(f"companion: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "companion: stopped; the same command goes on from the last checkpoint", file=sys.stderr
+        )
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,19 +76,24 @@ def _train(options: argparse.Namespace, command: str) -> int:
 def _evaluate(options: argparse.Namespace, command: str) -> int:
     experiment = experiments.get(options.name)
     folder = options.weights or artifacts.folder(options.name)
+    stored = artifacts.load_metrics(folder)
     figures, about = experiment.evaluate(folder, progress=not options.json)
     report = _as_report(experiment, figures, about)
     if options.json:
-        print(json.dumps(report))
+        print(json.dumps(report, allow_nan=False))
     else:
         _print(report, experiment)
-    wrong = artifacts.disagreements(artifacts.load_metrics(folder), figures)
+    wrong = artifacts.disagreements(stored, figures) + [
+        f"{key}: metrics.json and the weights name different ones"
+        for key in ("experiment", "budget", "provenance")
+        if stored[key] != report[key]
+    ]
     for line in wrong:
         print(f"companion: the stored figures do not hold here: {line}", file=sys.stderr)
     return 1 if wrong else 0
 
 
-def _as_report(experiment, figures: list[artifacts.Figure], about: dict) -> dict:
+def _as_report(experiment: ModuleType, figures: list[artifacts.Figure], about: dict) -> dict:
     return {
         "experiment": experiment.NAME,
         "budget": about["budget"],
@@ -91,7 +102,7 @@ def _as_report(experiment, figures: list[artifacts.Figure], about: dict) -> dict
     }
 
 
-def _print(report: dict, experiment) -> None:
+def _print(report: dict, experiment: ModuleType) -> None:
     made = report["provenance"]
     print(f"{experiment.SUMMARY}\n{experiment.PAPER}")
     print(
@@ -101,7 +112,8 @@ def _print(report: dict, experiment) -> None:
     print(f"{'figure':46} {'paper':>9} {'aim':>9} {'ours (mean ± spread over seeds)':>34}")
     for figure in report["figures"]:
         ours = figure["ours"]
-        mine = f"{ours['mean']:.2e} ± {ours['spread']:.1e} (n = {ours['n']})"
+        mine = "ran away" if ours["mean"] is None else f"{ours['mean']:.2e} ± {ours['spread']:.1e}"
+        mine += f" (n = {ours['n']})"
         print(f"{figure['name']:46} {_cell(figure['paper'])} {_cell(figure['aim'])} {mine:>34}")
 
 

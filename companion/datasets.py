@@ -65,12 +65,20 @@ class NoisyMeasurements:
         q, qdot = torch.stack(draws, dim=1)
         exact = torch.stack([q, qdot, self.system.acceleration(q, qdot)])
         measured = exact + self.sigma * torch.stack(noise, dim=1)
-        return tuple(measured.to(self.device))
+        measured_q, measured_qdot, measured_qddot = measured.to(self.device)
+        return measured_q, measured_qdot, measured_qddot
 
 
 def _mix(seed: int, step: int) -> int:
-    """A generator seed for a pair of integers: distinct pairs below 2^32 never meet."""
-    return (seed << 32) + step
+    """A generator seed in 32 bits, all that torch's generator on the CPU looks at.
+
+    Multiples of the golden ratio lie far apart, so none of a thousand consecutive seeds meets
+    another within a million steps; the scrambling after that is one to one.
+    """
+    x = (0x9E3779B9 * seed + step) & 0xFFFFFFFF
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # the finaliser of MurmurHash3
+        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
+    return x ^ (x >> 16)
 
 
 def check_finite(**arrays: Tensor) -> None:

@@ -35,7 +35,7 @@ class SOAP(torch.optim.Optimizer):
         eps: float = 1e-8,
         every: int = 10,
     ) -> None:
-        if lr < 0 or eps <= 0 or every < 1 or not all(0 <= beta < 1 for beta in betas):
+        if not (lr >= 0 and eps > 0 and every >= 1 and all(0 <= beta < 1 for beta in betas)):
             raise ValueError(
                 "expected lr >= 0, eps > 0, every >= 1 and betas in [0, 1), got "
                 f"lr={lr}, eps={eps}, every={every}, betas={betas}"
@@ -64,7 +64,7 @@ class SOAP(torch.optim.Optimizer):
             if matrices:
                 for side, outer in (("left", g @ g.mT), ("right", g.mT @ g)):
                     state[side] = outer
-                    state[side + "_basis"] = torch.linalg.eigh(outer).eigenvectors
+                    state[side + "_basis"] = torch.linalg.eigh(outer).eigenvectors.contiguous()
         state["step"] += 1
         t = int(state["step"])
         state["mean"].lerp_(g, 1 - beta1)
@@ -92,6 +92,7 @@ class SOAP(torch.optim.Optimizer):
         turned = state[side] @ basis
         order = (basis * turned).sum(-2).argsort(dim=-1, descending=True)
         columns = order[:, None, :].expand_as(turned)
-        state[side + "_basis"] = torch.linalg.qr(turned.gather(-1, columns)).Q
+        # LAPACK's order of columns would be lost in a checkpoint, and with it perhaps a last bit
+        state[side + "_basis"] = torch.linalg.qr(turned.gather(-1, columns)).Q.contiguous()
         index = order[:, :, None] if axis == -2 else order[:, None, :]
         return square.gather(axis, index.expand_as(square))

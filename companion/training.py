@@ -3,7 +3,7 @@ r"""Training: one short loop, for one model or for an ensemble of seeds at once.
 `fit` asks three things of the caller: a model whose parameters have a leading axis of members, a
 loss with one value a member, and a batch that is a function of the step. The last makes a run
 that was killed and resumed see the same data as one that was not: on a CPU both end in the same
-    bits.
+bits.
 """
 
 import math
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from companion._checkpoint import load_checkpoint, save_checkpoint
+from companion._checkpoint import resume, save_checkpoint
+from companion.datasets import check_finite
 from companion.optim import SOAP
 
 BUDGETS = ("ci", "demo", "full")
@@ -46,7 +47,7 @@ def budget(choice: str | None = None) -> str:
 
     Raises ValueError, with the nearest names, for anything but ci, demo or full.
     """
-    name = choice or os.environ.get("COMPANION_BUDGET", "demo")
+    name = choice if choice is not None else os.environ.get("COMPANION_BUDGET") or "demo"
     if name not in BUDGETS:
         near = get_close_matches(name, BUDGETS, n=1, cutoff=0.3) or BUDGETS
         raise ValueError(f"{name!r} is not a budget; did you mean {' or '.join(near)}?")
@@ -54,10 +55,20 @@ def budget(choice: str | None = None) -> str:
 
 
 def device(choice: str = "auto") -> torch.device:
-    """The device of this name; "auto" is the GPU where there is one, else the CPU."""
+    """The device of this name; "auto" is the GPU where there is one, else the CPU.
+
+    Raises ValueError for a name torch does not know, and for a GPU where there is none.
+    """
+    gpu = torch.cuda.is_available()
     if choice == "auto":
-        choice = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(choice)
+        choice = "cuda" if gpu else "cpu"
+    try:
+        found = torch.device(choice)
+    except RuntimeError as error:
+        raise ValueError(f"{choice!r} is not a device; expected auto, cpu or cuda") from error
+    if found.type == "cuda" and not gpu:
+        raise ValueError(f"{choice!r}: torch {torch.__version__} sees no GPU; use auto or cpu")
+    return found
 
 
 def learning_rate(step: int, steps: int, lr: float, lr_end: float, warmup: int = 0) -> float:
@@ -69,7 +80,8 @@ def learning_rate(step: int, steps: int, lr: float, lr_end: float, warmup: int =
 def clip_members(parameters: list[torch.nn.Parameter], limit: float) -> None:
     """Scales each member's gradient to a norm of at most `limit`, independently of the others."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = sum(g.flatten(1).square().sum(1) for g in gradients).sqrt()
+    squares = [g.reshape(len(g), -1).square().sum(1) for g in gradients]
+    norm = torch.stack(squares).sum(0).sqrt()
     factor = (limit / norm).clamp(max=1.0)
     for g in gradients:
         g.mul_(factor.view(-1, *[1] * (g.dim() - 1)))
@@ -99,7 +111,7 @@ def fit(
         batch: the data of a step, the same whenever it is asked for.
         steps: number of steps.
         lr, lr_end, warmup: the schedule, see `learning_rate`.
-        clip: largest norm of a member's gradient.
+        clip: largest norm of a member's gradient, above 0.
         optimizer: called as `optimizer(parameters, lr=lr)`.
         checkpoint: file to resume from if it is there, and to write every `every` steps and at the
             end, atomically. A run of another length or shape is refused.
@@ -109,56 +121,112 @@ def fit(
     Returns the `History`, of a resumed run the whole of it.
 
     Raises:
-        TrainingError: the loss of a member is inf or nan; names step and member. The last
-            checkpoint
-            stays as it was.
-        ValueError: `steps`, `every` or `window` below 1, or a checkpoint that is damaged or of
-            another run.
+        TrainingError: the loss of a member is inf or nan, or its weights are; names step and
+            member. The last checkpoint stays as it was.
+        ValueError: `steps`, `every` or `window` below 1, `clip` not above 0, nan or inf in the
+            first batch (named by its index), a loss that is not `(S,)`, or a checkpoint that is
+            damaged or of another run.
     """
     if min(steps, every, window) < 1:
         raise ValueError(
             f"steps, every and window must be 1 or more, got {steps}, {every}, {window}"
         )
+    if not clip > 0:
+        raise ValueError(f"clip must be above 0, got {clip}; float('inf') does not clip")
     parameters = [p for p in model.parameters() if p.requires_grad]
     opt = optimizer(parameters, lr=lr)
     history, start = History(), 0
-    if checkpoint is not None and Path(checkpoint).exists():
-        start, history = load_checkpoint(Path(checkpoint), model, opt, steps)
-    gradients = _gradients(model, loss, batch(start)) if start < steps else None
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None:
+        start, history = resume(path, model, opt, steps, history)
+    if start == steps:
+        return history
+    _check_batch(batch(start), start)
+    gradients = _gradients(model, loss, batch(start))
     begun, recent = time.perf_counter() - history.seconds, []
-    bar = tqdm(total=steps, initial=start, disable=not progress, desc="fit", mininterval=0.5)
+    quiet = {} if progress else {"disable": True}  # else TQDM_DISABLE decides
+    bar = tqdm(total=steps, initial=start, desc="fit", mininterval=0.5, **quiet)
     with bar:
         for step in range(start, steps):
             opt.zero_grad(set_to_none=False)
             recent.append(gradients(batch(step)))
+            if step == start:
+                _check_start(recent[0], parameters, step, batch)
             clip_members(parameters, clip)
             for group in opt.param_groups:
                 group["lr"] = learning_rate(step, steps, lr, lr_end, warmup)
             opt.step()
             done = step + 1
-            save = checkpoint is not None and (done % every == 0 or done == steps)
-            if done % window == 0 or done == steps or save:
+            save = done % every == 0 or done == steps
+            if done % window == 0 or save:
                 values = torch.stack(recent).cpu()
-                _check_finite(values, done)
+                _check_losses(values, done, batch)
+                _check_weights(parameters, done)
                 bar.update(len(recent))
                 recent = []
                 history.steps.append(done)
                 history.loss.append(values.mean(0).tolist())
                 history.seconds = time.perf_counter() - begun
                 bar.set_postfix_str(f"loss {values.mean():.2e}")
-            if save:
-                save_checkpoint(Path(checkpoint), model, opt, done, steps, history)
+            if path is not None and save:
+                save_checkpoint(path, model, opt, done, steps, history)
     return history
 
 
-def _check_finite(values: Tensor, done: int) -> None:
+def _check_batch(data: Batch, step: int) -> None:
+    if not isinstance(data, tuple):
+        raise ValueError(
+            f"batch({step}) is a {type(data).__name__}; expected a tuple of tensors, the arguments "
+            "of loss after the model; return (x,) for a single one"
+        )
+    check_finite(**{f"batch({step})[{k}]": x for k, x in enumerate(data)})
+
+
+def _check_start(
+    values: Tensor, parameters: list[torch.nn.Parameter], step: int, batch: Callable[[int], Batch]
+) -> None:
+    """What would go wrong in every step, or inside the optimiser, is said at the first."""
+    S = len(parameters[0])
+    if values.shape != (S,):
+        raise ValueError(
+            f"loss must return one value for each of the {S} members, shape ({S},), got shape "
+            f"{tuple(values.shape)}; average over all axes but the members'"
+        )
+    _check_losses(values[None], step + 1, batch)
+    _refuse(
+        [p.grad for p in parameters if p.grad is not None],
+        f"the gradient of member {{}} is not finite at step {step}; look for a square root or a "
+        "quotient at zero in the loss",
+    )
+
+
+def _check_weights(parameters: list[torch.nn.Parameter], done: int) -> None:
+    _refuse(
+        [p.detach() for p in parameters],
+        f"the weights of member {{}} are not finite after step {done - 1}; lower lr or lengthen "
+        "warmup; the last checkpoint is kept",
+    )
+
+
+def _refuse(tensors: list[Tensor], message: str) -> None:
+    finite = torch.stack([x.reshape(len(x), -1).isfinite().all(1) for x in tensors]).all(0)
+    if not bool(finite.all()):
+        raise TrainingError(message.format((~finite).nonzero()[0].item()))
+
+
+def _check_losses(values: Tensor, done: int, batch: Callable[[int], Batch]) -> None:
     bad = (~values.isfinite()).nonzero()
     if len(bad):
         row, member = bad[0].tolist()
         step = done - len(values) + row
+        try:
+            _check_batch(batch(step), step)
+            advice = "its batch is finite: lower lr or lengthen warmup"
+        except ValueError as error:
+            advice = str(error)
         raise TrainingError(
-            f"the loss of member {member} became {values[row, member]} at step {step}; lower lr, "
-            "lengthen warmup or look at the batch of that step; the last checkpoint is kept"
+            f"the loss of member {member} became {values[row, member]} at step {step}; {advice}; "
+            "the last checkpoint is kept"
         )
 
 
@@ -194,6 +262,8 @@ def _gradients(
         return eager
 
     def replay(data: Batch) -> Tensor:
+        if any(x.shape != place.shape for place, x in zip(static, data, strict=True)):
+            return eager(data)  # copy_ would stretch a smaller batch
         for place, x in zip(static, data, strict=True):
             place.copy_(x)
         graph.replay()

@@ -6,6 +6,7 @@ loss history), `curves.safetensors` (what the book draws) and `metrics.json` (th
 """
 
 import json
+import math
 import platform
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -38,10 +39,18 @@ class Figure:
     tolerance: float = 1.1
 
     def summary(self) -> dict[str, Any]:
-        """The figure as the JSON of DESIGN: mean and spread (standard deviation) over n seeds."""
+        """The figure as plain JSON, with mean and spread (standard deviation) over n seeds.
+
+        JSON has no inf and no nan: where a seed ran away, mean and spread are None.
+        """
         values = torch.tensor(self.ours, dtype=torch.float64)
-        spread = values.std().item() if len(values) > 1 else 0.0
-        ours = {"mean": values.mean().item(), "spread": spread, "n": len(values)}
+        mean, spread = values.mean().item(), values.std(correction=len(values) > 1).item()
+        finite = math.isfinite(mean)
+        ours = {
+            "mean": mean if finite else None,
+            "spread": spread if finite else None,
+            "n": len(values),
+        }
         described = {
             k: getattr(self, k) for k in ("name", "meaning", "unit", "better", "paper", "aim")
         }
@@ -107,29 +116,69 @@ def load_curves(name: str) -> dict[str, Tensor]:
 
 def save_metrics(place: Path, report: dict) -> None:
     """Writes `metrics.json`."""
-    write_atomically(place / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
+    text = json.dumps(report, indent=1, allow_nan=False) + "\n"
+    write_atomically(place / "metrics.json", text.encode())
 
 
 def load_metrics(place: Path) -> dict:
     """Reads `metrics.json`. Raises ValueError, naming the file, if it is missing or damaged."""
     path = place / "metrics.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); make it anew with evaluate") from error
+        report = json.loads(path.read_text())
+        keys = {"experiment", "budget", "provenance", "figures"}
+        if report.keys() != keys or not all(
+            {"name", "ours"} <= f.keys() for f in report["figures"]
+        ):
+            raise ValueError("it is not a report of figures")
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); `python -m companion train ... --output "
+            f"{place}` makes it anew, without training again if the weights are there"
+        ) from error
+    return report
 
 
 def disagreements(stored: dict, figures: list[Figure]) -> list[str]:
-    """Figures whose recomputed mean is outside its tolerance of the stored one, in words."""
-    known = {figure["name"]: figure["ours"]["mean"] for figure in stored["figures"]}
-    lines = []
+    """What a stored report says that a recomputation does not, in words.
+
+    Means agree within the tolerance of their figure, spreads within the same part of the mean;
+    everything else must be the same.
+    """
+    known = {figure["name"]: figure for figure in stored["figures"]}
+    lines = [f"{name}: is no figure here" for name in known.keys() - {f.name for f in figures}]
     for figure in figures:
-        new, old = figure.summary()["ours"]["mean"], known.get(figure.name)
+        new, old = figure.summary(), known.get(figure.name)
         if old is None:
             lines.append(f"{figure.name}: not in metrics.json")
-        elif not (old == new or old / figure.tolerance <= new <= old * figure.tolerance):
-            lines.append(f"{figure.name}: metrics.json says {old:.3g}, recomputed {new:.3g}")
+            continue
+        lines += [
+            f"{figure.name}: metrics.json says {key} = {_word(old.get(key))}, "
+            f"here {_word(new[key])}"
+            for key in new
+            if key != "ours" and old.get(key) != new[key]
+        ]
+        lines += [
+            f"{figure.name}: metrics.json says {key} = {_word(old['ours'].get(key))}, "
+            f"recomputed {_word(new['ours'][key])}"
+            for key in ("mean", "spread", "n")
+            if not _agree(key, old["ours"], new["ours"], figure.tolerance)
+        ]
     return lines
+
+
+def _agree(key: str, old: dict, new: dict, tolerance: float) -> bool:
+    a, b, mean = old.get(key), new[key], new["mean"]
+    if a == b:
+        return True
+    if key == "n" or not (isinstance(a, float) and isinstance(b, float)):
+        return False
+    if key == "mean":
+        return a / tolerance <= b <= a * tolerance
+    return abs(a - b) <= (tolerance - 1) * abs(mean)
+
+
+def _word(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else repr(value)
 
 
 def _processor() -> str:
