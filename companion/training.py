@@ -144,8 +144,9 @@ def fit(
     _check_batch(batch(start), start)
     gradients = _gradients(model, loss, batch(start))
     begun, recent = time.perf_counter() - history.seconds, []
-    quiet = {} if progress else {"disable": True}  # else TQDM_DISABLE decides
-    bar = tqdm(total=steps, initial=start, desc="fit", mininterval=0.5, **quiet)
+    # The notebook's bar does not read TQDM_DISABLE, as the terminal's does.
+    quiet = not progress or bool(os.environ.get("TQDM_DISABLE"))
+    bar = tqdm(total=steps, initial=start, desc="fit", mininterval=0.5, disable=quiet)
     with bar:
         for step in range(start, steps):
             opt.zero_grad(set_to_none=False)
@@ -173,7 +174,7 @@ def fit(
     return history
 
 
-def _check_batch(data: Batch, step: int) -> None:
+def _check_batch(data: object, step: int) -> None:
     if not isinstance(data, tuple):
         raise ValueError(
             f"batch({step}) is a {type(data).__name__}; expected a tuple of tensors, the arguments "
