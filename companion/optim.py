@@ -4,7 +4,9 @@ r"""Optimisers for ensembles: every parameter is a stack of members, and members
 weight matrix with gradient $G$ it keeps running means of $GG^T$ and $G^TG$, turns the gradient into
 their eigenbases $Q_L, Q_R$, takes Adam's step there, and turns the step back. Libraries treat a
 stack `(S, n, m)` as one tensor of three axes and would precondition across members; this one sees S
-matrices.
+matrices. And in the directions in which a gradient of low rank has no part, the rotation leaves
+rounding errors, which Adam would divide by their own size and follow at full speed; here the second
+moment has a floor at the size of those errors.
 """
 
 from collections.abc import Callable, Iterable
@@ -74,6 +76,8 @@ class SOAP(torch.optim.Optimizer):
             mean, turned = L.mT @ mean @ R, L.mT @ g @ R
         state["square"].mul_(beta2).addcmul_(turned, turned, value=1 - beta2)
         root = (state["square"] / (1 - beta2**t)).sqrt_().add_(group["eps"])
+        if matrices:
+            root += 100 * torch.finfo(p.dtype).eps * root.amax((1, 2), keepdim=True)
         direction = mean / (1 - beta1**t) / root
         if matrices:
             direction = L @ direction @ R.mT
