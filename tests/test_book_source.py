@@ -6,7 +6,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from tools import address, notebooks, source
+from tools import address, notebooks, picture, source
 from tools.colab import Book
 
 ROOT = source.ROOT
@@ -113,3 +113,7 @@ def test_workflows_only_call_make(name):
 
 def test_javascript_is_kept_out_of_static():
     assert not list((ROOT / "book/_static").rglob("*.js")), "every page would load it"
+
+
+def test_the_picture_shows_the_stored_curves():
+    assert picture.check() == []

@@ -23,7 +23,9 @@ PICTURE = ROOT / "book" / "_static" / "kepler.svg"
 
 def fingerprint() -> str:
     """The checksum of the stored curves."""
-    return hashlib.sha256((artifacts.folder("kepler") / "curves.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256(
+        (artifacts.folder("kepler") / "curves.safetensors").read_bytes()
+    ).hexdigest()
 
 
 def check() -> list[str]:
