@@ -15,7 +15,6 @@ CHAPTERS = source.chapters()
 COLAB = {
     "matplotlib": "3.10.0",
     "numpy": "2.1.3",
-    "pooch": "1.9.0",
     "safetensors": "0.8.0",
     "sympy": "1.14.0",
     "torch": "2.11.0",
