@@ -1,0 +1,1 @@
+"""Side by side: how fast is the explicit second-order pass? See benchmarks/README.md."""
