@@ -4,7 +4,7 @@
 # make lint        ruff and pyright
 # make format      let ruff rewrite the code
 # make train       EXPERIMENT=kepler BUDGET=demo
-# make bench       side by side with other people's code
+# make bench       side by side with other people's code; ARGS=... (benchmarks/README.md)
 # make address     URL=https://github.com/you/fork: change the project's address everywhere
 # make clean       remove what was built (not .venv)
 #
@@ -107,7 +107,7 @@ train: $(VENV)/.book
 	$(PY) -m companion train $(EXPERIMENT) --budget $(BUDGET)
 
 bench: $(VENV)/.test
-	$(PY) -m benchmarks
+	$(PY) -m benchmarks $(ARGS)
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
