@@ -55,7 +55,7 @@ def draw() -> None:
         plotting.drift(right, curves["t"][::4], own, "symmetric", label="its own", linestyle=":")
         left.set_ylabel("$y$")
         right.set(ylim=(1e-13, 10), title="loss of angular momentum", ylabel="")
-        right.legend(loc="center right")
+        right.legend(loc="center right", bbox_to_anchor=(1.0, 0.37))
         about = {"Date": None, "Creator": None, "Description": f"curves {fingerprint()}"}
         fig.savefig(PICTURE, metadata=about)
 
