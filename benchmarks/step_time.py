@@ -39,16 +39,18 @@ def measurements(case: str, seeds: int = 1) -> datasets.NoisyMeasurements:
     return datasets.NoisyMeasurements(CASES[case][0](), range(seeds), batch=BATCH)
 
 
-def bare_step(case: str, acceleration: Acceleration) -> Callable[[], object]:
-    """A step on a fixed batch: no data are made, nothing is clipped."""
+def bare_step(case: str, acceleration: Acceleration) -> Callable[[], torch.Tensor]:
+    """A step on a fixed batch, which returns its loss: no data are made, nothing is clipped."""
     net = network(case)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     q, qdot, qddot = measurements(case)(0)
 
-    def step() -> None:
+    def step() -> torch.Tensor:
         optimizer.zero_grad()
-        (acceleration(net, q, qdot) - qddot).square().mean().backward()
+        loss = (acceleration(net, q, qdot) - qddot).square().mean()
+        loss.backward()
         optimizer.step()
+        return loss.detach()
 
     return step
 
