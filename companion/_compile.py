@@ -31,6 +31,14 @@ def _evaluate_numbers(expr: sympy.Expr) -> sympy.Expr:
     return cast(Callable[..., sympy.Expr], expr.func)(*parts) if expr.args else expr
 
 
+def evaluated(
+    expressions: Sequence[sympy.Expr], parameters: Mapping[sympy.Symbol, float | int]
+) -> list[sympy.Expr]:
+    """The expressions with the parameters' values in place, and every numeric part evaluated."""
+    values = {s: _number(v) for s, v in parameters.items()}
+    return [_evaluate_numbers(cast(sympy.Expr, e.xreplace(values))) for e in expressions]
+
+
 def _flatten(expressions) -> tuple[list[sympy.Expr], tuple[int, ...]]:
     """The scalars of an expression or (nested) list, and its shape."""
     if isinstance(expressions, sympy.MatrixBase):
@@ -100,8 +108,7 @@ def to_torch(
             undefined function, an unevaluated derivative or a complex number; the lists are ragged.
     """
     flat, shape = _flatten(expressions)
-    values = {s: _number(v) for s, v in (parameters or {}).items()}
-    flat = [_evaluate_numbers(cast(sympy.Expr, e.xreplace(values))) for e in flat]
+    flat = evaluated(flat, parameters or {})
     symbols = [s for a in arguments for s in ([a] if isinstance(a, sympy.Symbol) else a)]
     unknown = set().union(*(e.free_symbols for e in flat)) - set(symbols)
     if unknown:

@@ -132,7 +132,7 @@ def solve(
     nan or inf (with its index), an `f` that changes shape or dtype, and, for velocity Verlet, a
     force that depends on the velocity.
     """
-    _check(y0, dt, steps, method, every, compensated)
+    check(y0, dt, steps, method, every, compensated)
     advance = _advance(f, y0, dt, method, compensated)
     kept = steps // every
     blocks = range(1, kept + 1)
@@ -288,7 +288,8 @@ def _carried_verlet(f: VectorField, y0: Tensor, dt: float) -> VectorField:
     return advance
 
 
-def _check(y0: Tensor, dt: float, steps: int, method: str, every: int, compensated: bool) -> None:
+def check(y0: Tensor, dt: float, steps: int, method: str, every: int, compensated: bool) -> None:
+    """Refuses what `solve` cannot do, with a ValueError that says so."""
     if method not in METHODS:
         near = difflib.get_close_matches(str(method), METHODS, n=3, cutoff=0.3) or list(METHODS)
         raise ValueError(f"method = {method!r} is unknown; did you mean {' or '.join(near)}?")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from companion import groups, symbolic, systems
+from companion import _march, groups, integrators, symbolic, systems
 
 few = settings(deadline=None, max_examples=10)
 seeds = st.integers(0, 2**31 - 1)
@@ -455,3 +455,71 @@ def test_bad_states_are_refused():
         system.acceleration(two, two)
     with pytest.raises(ValueError, match=r"y: expected shape \(\.\.\., 6\)"):
         system.rhs(torch.zeros(5, 7))
+
+
+def test_schwarzschild_precession_in_weak_fields_is_6_pi_G_M_over_c2_p():
+    """Einstein's formula, to first order in r_s / p."""
+    for size in (1e-3, 1e-4):
+        system = systems.Schwarzschild(r_s=size)
+        x, v = torch.tensor([1.0, 0, 0]).double(), torch.tensor([0.0, 1.2, 0]).double()
+        q, qdot = system.normalised(x, v * math.sqrt(size / 2))
+        p = 2 * 1.2**2 * size / 2 / size  # L^2 / (r_s / 2), with L = r v
+        assert system.precession(q, qdot) == pytest.approx(3 * math.pi * size / p, rel=5 * size)
+
+
+@pytest.mark.parametrize(
+    ("x", "v"),
+    [([1.0, 0, 0], [0.0, 2.0, 0]), ([1.0, 0, 0], [0.1, 0, 0]), ([1.0, 0, 0], [0.0, 0.02, 0])],
+    ids=["escapes", "falls straight", "falls in"],
+)
+def test_schwarzschild_precession_refuses_what_does_not_return(x, v):
+    system = systems.Schwarzschild()
+    q, qdot = system.normalised(torch.tensor(x).double(), torch.tensor(v).double())
+    with pytest.raises(ValueError, match="no bound orbit between two radii"):
+        system.precession(q, qdot)
+
+
+# Rollouts in machine code -------------------------------------------------------------------------
+
+
+@every_system
+def test_machine_code_is_rk4_of_the_same_equations(system):
+    q, qdot = system.sample(3, seeded(5))
+    path = system.rollout(q, qdot, 0.01, 40, every=20)
+    slow = integrators.solve(system.rhs, torch.cat([q, qdot], -1), 0.01, 40, every=20)
+    assert path.shape == (3, 3, 2 * system.d)
+    torch.testing.assert_close(path, slow, rtol=1e-11, atol=1e-11)
+
+
+def test_rollout_without_numba_or_in_float32_is_the_integrators(monkeypatch):
+    system = BUILT["kepler"]
+    q, qdot = system.perihelion()
+    fast = system.rollout(q, qdot, 0.01, 20)
+    single = system.rollout(q.float(), qdot.float(), 0.01, 20)
+    assert single.dtype == torch.float32
+    assert 0 < (single - fast).abs().max() < 1e-5
+    monkeypatch.setattr(_march, "available", lambda: False)
+    torch.testing.assert_close(system.rollout(q, qdot, 0.01, 20), fast, rtol=1e-13, atol=1e-13)
+
+
+def test_a_rollout_that_runs_away_ends_in_inf_or_nan():
+    q, qdot = torch.full((1,), 1e-300).double(), torch.zeros(1).double()
+    planet = BUILT["kepler"]
+    path = planet.rollout(q.expand(3), qdot.expand(3), 0.1, 10)
+    assert not path[-1].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps = 0"),
+        ({"dt": math.inf}, "dt = inf"),
+        ({"steps": 5, "every": 2}, "a multiple of every"),
+        ({"q": torch.full((3,), math.nan).double()}, "must be finite"),
+    ],
+)
+def test_rollout_refuses_what_solve_refuses(change, message):
+    q, qdot = BUILT["kepler"].perihelion()
+    arguments = {"q": q, "qdot": qdot, "dt": 0.1, "steps": 4} | change
+    with pytest.raises(ValueError, match=message):
+        BUILT["kepler"].rollout(**arguments)

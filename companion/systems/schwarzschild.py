@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import sympy
 import torch
 from jaxtyping import Float
@@ -87,6 +88,38 @@ class Schwarzschild(System):
         space = self.lagrangian_value(q, torch.cat([v, zero], dim=-1)).unsqueeze(-1)
         taudot = torch.sqrt((1 + space) / (1 - self.r_s / r))
         return q, torch.cat([v, taudot], dim=-1)
+
+    def precession(self, q: Float[Tensor, " 4"], qdot: Float[Tensor, " 4"]) -> float:
+        r"""The angle by which the closest approach of a bound orbit advances each time, in radians.
+
+        With :math:`u = 1/r`, specific energy E and angular momentum L, the orbit obeys
+
+        .. math:: \Big(\frac{du}{d\varphi}\Big)^2 = \frac{E^2 - 1}{L^2} + \frac{r_s}{L^2} u - u^2
+                  + r_s u^3 = r_s (u - u_1)(u_2 - u)(u_3 - u) ,
+
+        so from closest approach to closest approach :math:`\varphi` grows by :math:`4 K(k) /
+        \sqrt{r_s (u_3 - u_1)}`, :math:`k^2 = (u_2 - u_1)/(u_3 - u_1)`, K the complete elliptic
+        integral of the first kind; the advance is what exceeds :math:`2\pi`.
+
+        Raises:
+            ValueError: the orbit is not bound, or falls into the centre.
+        """
+        x, v = q[:3].double(), qdot[:3].double()
+        L2 = torch.linalg.cross(x, v).square().sum().item()
+        E2 = ((1 - self.r_s / x.norm()) * qdot[3].double()).square().item()
+        cubic = [self.r_s, -1.0, self.r_s / L2, (E2 - 1) / L2] if L2 > 0 else [1.0, 0.0, 0.0, 1.0]
+        roots = np.sort_complex(np.roots(cubic))
+        u = 1 / x.norm().item()
+        u_1, u_2, u_3 = roots.real
+        if np.abs(roots.imag).max() > 1e-9 or u_1 <= 0 or not u_1 - 1e-9 <= u <= u_2 + 1e-9:
+            raise ValueError(
+                f"q, qdot: no bound orbit between two radii (E^2 = {E2:.4g}, L^2 = {L2:.4g}); "
+                "start slower to be bound, or farther out to turn before the centre"
+            )
+        a, b = 1.0, math.sqrt((u_3 - u_2) / (u_3 - u_1))  # K by the arithmetic-geometric mean
+        while abs(a - b) > 1e-15:
+            a, b = (a + b) / 2, math.sqrt(a * b)
+        return 2 * math.pi / (a * math.sqrt(self.r_s * (u_3 - u_1))) - 2 * math.pi
 
     def initial(
         self, dtype: torch.dtype = torch.float64
