@@ -1,13 +1,16 @@
-"""RK4 rollouts of a Lagrangian network, 1 and 1000 trajectories: explicit against double backward.
+"""RK4 rollouts of a Lagrangian network, 1 and 1000 trajectories, in three ways.
 
     python -m benchmarks.rollout
 
-A step of RK4 is four accelerations; the steps are those of `companion.integrators.solve`, in the
-precision of the experiments: float64 for one trajectory, float32 for a thousand.
+"compiled" is `LagrangianNetwork.rollout`; the other two are `companion.integrators.solve` with an
+acceleration from `benchmarks.variants`. A step of RK4 is four accelerations. The precision is that
+of the experiments: float64 for one trajectory, float32 for a thousand. Milliseconds are processor
+time, which does not grow when others use the machine; with several threads it is their sum.
 """
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,9 +23,10 @@ from benchmarks.variants import VARIANTS, Acceleration
 from companion import integrators
 from companion.lagrangian import LagrangianNetwork
 
-COMPARED = ("explicit", "double-backward loop")
+COMPARED = ("compiled", "explicit", "double-backward loop")
 ROLLOUTS = {1: torch.float64, 1000: torch.float32}
 DT = 0.01
+WHOLE = 12_800  # steps of a rollout of the Kepler experiment, to T = 128
 
 
 def right_side(net: LagrangianNetwork, acceleration: Acceleration) -> Callable:
@@ -35,20 +39,35 @@ def right_side(net: LagrangianNetwork, acceleration: Acceleration) -> Callable:
     return rhs
 
 
-def steps_of(case: str, trajectories: int, acceleration: Acceleration) -> timing.Task:
+def roller(net: LagrangianNetwork, name: str) -> Callable:
+    """The function of (y, dt, steps, every) that integrates in the way of this name."""
+    if name != "compiled":
+        return partial(integrators.solve, right_side(net, VARIANTS[name]))
+    if not net.compiled:
+        raise ModuleNotFoundError("numba is not installed: pip install numba")
+    return lambda y, *args, **options: net.rollout(*y.split(net.layer.d, dim=-1), *args, **options)
+
+
+def steps_of(case: str, trajectories: int, name: str) -> timing.Task:
     """A task that integrates for so many steps, from the same states every time."""
     dtype = ROLLOUTS[trajectories]
     net = network(case, dtype=dtype)
     draw = torch.Generator().manual_seed(0)
     q, qdot = CASES[case][0]().sample(trajectories, draw, dtype)
     y = torch.cat([q, qdot], dim=-1)[None]
-    rhs = right_side(net, acceleration)
+    roll = roller(net, name)
 
     @torch.no_grad()
     def run(n: int) -> float:
-        return timing.timed(partial(integrators.solve, rhs, y, DT, n, every=n))(1)
+        return timing.timed(partial(roll, y, DT, n, every=n), time.process_time)(1)
 
     return run
+
+
+def whole_rollouts(name: str) -> timing.Task:
+    """A task that makes so many whole rollouts of one planet."""
+    run = steps_of("kepler", 1, name)
+    return lambda n: sum(run(WHOLE) for _ in range(n))
 
 
 def main(words: list[str] | None = None) -> Path:
@@ -65,13 +84,17 @@ def main(words: list[str] | None = None) -> Path:
         print(f"{case} ...", flush=True)
         cases[case] = {
             f"{n} trajector{'y' if n == 1 else 'ies'}, {str(dtype)[6:]}": timing.in_turns(
-                {name: steps_of(case, n, VARIANTS[name]) for name in COMPARED},
+                {name: steps_of(case, n, name) for name in COMPARED},
                 options.rounds,
                 options.seconds,
                 "explicit",
             )
             for n, dtype in ROLLOUTS.items()
         }
+    print("whole rollouts ...", flush=True)
+    cases["kepler"][f"1 trajectory, float64, all {WHOLE:,} steps"] = timing.in_turns(
+        {name: whole_rollouts(name) for name in COMPARED[:2]}, 3, None, "explicit"
+    )
     command = "python -m benchmarks.rollout " + " ".join(words)
     return timing.save("rollout", command.strip(), options.rounds, cases)
 

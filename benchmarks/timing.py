@@ -14,33 +14,36 @@ from companion import artifacts
 from companion._checkpoint import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
+CPU = torch.device("cpu")
 Task = Callable[[int], float]  # runs so many steps; returns the seconds that they took
 
 
-def timed(step: Callable[[], object]) -> Task:
+def timed(step: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Task:
     """A task from one step."""
 
     def run(n: int) -> float:
-        begun = time.perf_counter()
+        begun = clock()
         for _ in range(n):
             step()
-        return time.perf_counter() - begun
+        return clock() - begun
 
     return run
 
 
 def in_turns(
-    tasks: Mapping[str, Task], rounds: int, seconds: float, reference: str
+    tasks: Mapping[str, Task], rounds: int, seconds: float | None, reference: str
 ) -> dict[str, dict]:
     """Milliseconds a step, and the ratio to `reference` within the same round.
 
-    Every round runs each task once, for about `seconds`, beginning with another one each time. Of
-    both numbers the median over the rounds and the quartiles are given.
+    Every round runs each task once, for about `seconds` (None: for one step, without a rehearsal),
+    beginning with another one each time. Of both numbers the median over the rounds and the
+    quartiles are given.
     """
-    steps = {}
-    for name, run in tasks.items():
-        run(2)  # what happens only once: compilation, caches
-        steps[name] = max(1, round(seconds / (run(3) / 3)))
+    steps = dict.fromkeys(tasks, 1)
+    if seconds is not None:
+        for name, run in tasks.items():
+            run(2)  # what happens only once: compilation, caches
+            steps[name] = max(1, round(seconds / (run(3) / 3)))
     times: dict[str, list[float]] = {name: [] for name in tasks}
     names = list(tasks)
     for k in range(rounds):
@@ -62,9 +65,11 @@ def quartiles(values: list[float]) -> dict[str, float]:
     return {key: float(f"{x:.4g}") for key, x in (("median", median), ("low", low), ("high", high))}
 
 
-def save(name: str, command: str, rounds: int, cases: dict, **more) -> Path:
+def save(
+    name: str, command: str, rounds: int, cases: dict, device: torch.device = CPU, **more
+) -> Path:
     """Writes `results/NAME.json`: what was measured, where, and how."""
-    made = artifacts.provenance(torch.device("cpu"), [0], rounds, 0.0, command)
+    made = artifacts.provenance(device, [0], rounds, 0.0, command)
     keep = ("device", "threads", "torch", "python", "date", "command")
     about = {key: made[key] for key in keep} | {
         "rounds": rounds,

@@ -1,12 +1,11 @@
 """RK4 for sympy equations of motion as machine code: a trajectory that pays no Python per step.
 
-numba is optional (`pip install numba`; Colab has it). It is imported on first use, because its
-import takes longer than all of the package.
+numba is imported on first use, because that takes longer than importing all of the package.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.util import find_spec
 from typing import no_type_check
 
 import numpy as np
@@ -15,12 +14,6 @@ import torch
 from sympy.printing.pycode import pycode
 
 from companion._compile import evaluated
-
-
-@cache
-def available() -> bool:
-    """Whether numba is installed."""
-    return find_spec("numba") is not None
 
 
 def machine_code(
@@ -39,9 +32,11 @@ def machine_code(
     )
     names = {s: sympy.Symbol(f"y_{i}") for i, s in enumerate(symbols)}
     lines = [f"y_{i} = y[{i}]" for i in range(len(symbols))]
-    lines += [f"{name} = {_text(value, names)}" for name, value in shared]
-    lines += [f"out[{i}] = {_text(value, names)}" for i, value in enumerate(results)]
-    space: dict = {"math": __import__("math")}
+    targets = [str(name) for name, _ in shared] + [f"out[{i}]" for i in range(len(results))]
+    values = [*(value for _, value in shared), *results]
+    for target, value in zip(targets, values, strict=True):
+        lines.append(f"{target} = {pycode(value.xreplace(names))}")
+    space: dict = {"math": math}
     exec("def f(y, out):\n    " + "\n    ".join(lines), space)
     return numba.njit(error_model="numpy")(space["f"])
 
@@ -84,7 +79,3 @@ def _rk4(f, start, dt, every, path):
             for i in range(len(y)):
                 y[i] += dt / 6 * ((k1[i] + k4[i]) + 2 * (k2[i] + k3[i]))
         path[block] = y
-
-
-def _text(value: sympy.Expr, names: Mapping[sympy.Symbol, sympy.Symbol]) -> str:
-    return pycode(value.xreplace(names))

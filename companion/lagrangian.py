@@ -20,7 +20,7 @@ $$ H = \sum_l T_l^T\,\mathrm{diag}\bigl(\beta_l\,\sigma''(u_l)\bigr)\,T_l
 One pass forward gives $u_l$ and $T_l$, one pass back gives $\beta_l$ and the gradient $g$ of the
 dense layers with respect to the features. It holds for any number of layers and any
 twice-differentiable activation. The directions are the $d$ velocities and the motion itself,
-$\dot q$.
+$\dot q$; or the features, where these are fewer.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from companion import integrators
 from companion._activations import Activation, activation_named
 from companion.invariants import Layer
 
@@ -219,13 +220,60 @@ class LagrangianNetwork(torch.nn.Module):
         qdot = z[..., d:]
         J = self.layer.first(z)  # (S, B, M, 2 d)
         motion = J[..., :d] @ qdot[..., None]  # the features' rate of change as q moves along qdot
-        directions = torch.cat([J[..., d:], motion], dim=-1).mT / self.scale  # (S, B, d + 1, M)
-        g, H = self._second_order(z, directions)
+        directions = torch.cat([J[..., d:], motion], dim=-1).mT  # (S, B, d + 1, M)
+        M = self.layer.M
+        if d >= M:  # fewer features than directions: along the features, and then along those
+            g, H = self._second_order(z, torch.diag(1 / self.scale).expand(*z.shape[:-1], M, M))
+            H = directions @ H @ directions.mT
+        else:
+            g, H = self._second_order(z, directions / self.scale)
         C = self.layer.second(z, g)
         A = H[..., :d, :d] + C[..., d:, d:] + torch.diag(self.mass)
         force = (g[..., None, :] @ J[..., :d]).squeeze(-2)
         transport = H[..., :d, d] + (C[..., d:, :d] @ qdot[..., None]).squeeze(-1)
         return A, force - transport
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        q: States,
+        qdot: States,
+        dt: float | int,
+        steps: int,
+        every: int = 1,
+        *,
+        compensated: bool = False,
+        progress: bool = False,
+    ) -> Float[Tensor, "time S B two_d"]:
+        """RK4 trajectories from these states, `(1 + steps // every, S, B, 2 d)`, no gradients.
+
+        The numbers are those of `integrators.solve(net.rhs, y0, dt, steps, every=every,
+        compensated=compensated)`, to rounding, and so are the ValueErrors. Where `compiled` holds
+        the steps run as machine code on torch's number of threads, some sixty times faster for a
+        single trajectory (benchmarks/README.md); elsewhere `integrators.solve` runs. The first call
+        on a machine compiles for about ten seconds, once for float64 and once for float32.
+        """
+        y0 = self._state(q, qdot)
+        integrators.check(y0, dt, steps, "rk4", every, compensated)
+        from companion import _flight  # at its first use: numba takes a second to import
+
+        network = _flight.packed(self)
+        if network is None:
+            return integrators.solve(
+                self.rhs, y0, dt, steps, "rk4", every, progress, compensated=compensated
+            )
+        return _flight.rollout(network, y0, float(dt), steps, every, compensated, progress)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `rollout` runs as compiled code.
+
+        It does where the weights are on the CPU in float32 or float64, the activation is one of the
+        named ones, and no feature of the layer is of higher degree than two.
+        """
+        from companion import _flight
+
+        return _flight.packed(self) is not None
 
     # The dense layers --------------------------------------------------------------------------
 
