@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(options: argparse.Namespace, command: str) -> int:
     for name in experiments.names():
-        here = (artifacts.folder(name) / "weights.safetensors").exists()
+        here = artifacts.weight_files(artifacts.folder(name))
         state = "weights here" if here else "no weights"
         print(f"{name:20} {experiments.get(name).SUMMARY} ({state})")
     return 0

@@ -1,6 +1,6 @@
 """Training data: noisy measurements of a system, a pure function of seed and step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -9,6 +9,38 @@ from torch import Tensor
 from companion.systems.base import System
 
 Measurements = tuple[Float[Tensor, "S B d"], Float[Tensor, "S B d"], Float[Tensor, "S B d"]]
+
+
+class Trajectory:
+    r"""States along one true trajectory, for `NoisyMeasurements(states=...)`.
+
+    A call draws states at random moments of the trajectory that starts at `(q, qdot)`: RK4 with
+    step `dt`, every `every`-th state kept (section 3.1.2 of Müller 2023 samples so, every 0.1).
+
+    Args:
+        system: whose true motion it is.
+        q, qdot: the start, each `(d,)`.
+        dt, steps, every: as in `System.rollout`.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        q: Float[Tensor, " d"],
+        qdot: Float[Tensor, " d"],
+        dt: float,
+        steps: int,
+        every: int = 1,
+    ) -> None:
+        self.path = system.rollout(q, qdot, dt, steps, every)
+
+    def __call__(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """n states at moments drawn uniformly, with replacement."""
+        rows = torch.randint(len(self.path), (n,), generator=generator)
+        q, qdot = self.path[rows].to(dtype).chunk(2, dim=-1)
+        return q, qdot
 
 
 class NoisyMeasurements:
@@ -20,14 +52,17 @@ class NoisyMeasurements:
     so training can stop and go on anywhere.
 
     Args:
-        system: what is measured; must be able to `sample`.
+        system: what is measured; must be able to `sample`, unless `states` are given.
         seeds: one for each member: S of them.
         batch: measurements per member and step, B.
-        sigma: standard deviation of the noise, in the units of each quantity.
+        sigma: standard deviation of the noise, in the units of each quantity; one number, or one
+            for each member.
         dtype, device: of the tensors returned.
+        states: draws the states instead of `system.sample`; called in the same way, such as a
+            `Trajectory`.
 
     Raises:
-        ValueError: `batch` below 1, no seeds, or `sigma` negative or not finite.
+        ValueError: `batch` below 1, no seeds, or `sigma` negative, not finite or of another length.
     """
 
     def __init__(
@@ -35,21 +70,26 @@ class NoisyMeasurements:
         system: System,
         seeds: Sequence[int],
         batch: int = 128,
-        sigma: float = 1e-3,
+        sigma: float | Sequence[float] = 1e-3,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        states: Callable[..., tuple[Tensor, Tensor]] | None = None,
     ) -> None:
-        if batch < 1 or not seeds or not 0 <= sigma < float("inf"):
+        sigmas = tuple(sigma) if isinstance(sigma, Sequence) else (sigma,) * len(seeds)
+        finite = all(0 <= each < float("inf") for each in (*sigmas, 0.0))
+        if batch < 1 or not seeds or not finite or len(sigmas) != len(seeds):
             raise ValueError(
-                f"expected batch >= 1, one seed or more, finite sigma >= 0, got batch={batch}, "
-                f"seeds={list(seeds)}, sigma={sigma}"
+                f"expected batch >= 1, one seed or more, finite sigma >= 0 (one, or one a seed), "
+                f"got batch={batch}, seeds={list(seeds)}, sigma={sigma}"
             )
         self.system = system
         self.seeds = tuple(seeds)
         self.batch = batch
         self.sigma = sigma
+        self._sigmas = sigmas
         self.dtype = dtype
         self.device = torch.device(device)
+        self.states = system.sample if states is None else states
 
     def __call__(self, step: int) -> Measurements:
         """The data `(q, qdot, qddot)` of a step, each `(S, B, d)`; ValueError for step < 0."""
@@ -59,14 +99,90 @@ class NoisyMeasurements:
         noise = []
         for seed in self.seeds:
             generator = torch.Generator().manual_seed(_mix(seed, step))
-            draws.append(torch.stack(self.system.sample(self.batch, generator, self.dtype)))
+            draws.append(torch.stack(self.states(self.batch, generator, self.dtype)))
             shape = (3, *draws[-1].shape[1:])
             noise.append(torch.randn(shape, generator=generator, dtype=self.dtype))
         q, qdot = torch.stack(draws, dim=1)
         exact = torch.stack([q, qdot, self.system.acceleration(q, qdot)])
-        measured = exact + self.sigma * torch.stack(noise, dim=1)
+        size = torch.tensor(self._sigmas, dtype=self.dtype)[:, None, None]
+        measured = exact + size * torch.stack(noise, dim=1)
         measured_q, measured_qdot, measured_qddot = measured.to(self.device)
         return measured_q, measured_qdot, measured_qddot
+
+
+class FiniteMeasurements:
+    r"""A finite set of n noisy measurements a member, and the minibatches drawn from it.
+
+    Member s owns the first `sizes[s]` measurements of one stream, the same for every member of its
+    seed: a larger set contains the smaller ones. The last `held_out` part of the set is kept for
+    validation and never drawn. Called with a step it returns that step's minibatch, drawn with
+    replacement from the rest: a pure function of seed and step.
+
+    Args:
+        system, sigma, dtype, device, states: as in `NoisyMeasurements`.
+        seeds: one for each member.
+        sizes: number of measurements n of each member.
+        batch: measurements in a minibatch, B.
+        held_out: part of every set that is kept for validation, at least one measurement.
+
+    Raises:
+        ValueError: not one size a seed, a size below 2, `held_out` not between 0 and 1, or what
+            `NoisyMeasurements` refuses.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        seeds: Sequence[int],
+        sizes: Sequence[int],
+        batch: int = 64,
+        sigma: float | Sequence[float] = 1e-3,
+        held_out: float = 0.25,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        states: Callable[..., tuple[Tensor, Tensor]] | None = None,
+    ) -> None:
+        if len(sizes) != len(seeds) or min(sizes, default=0) < 2 or not 0 < held_out < 1:
+            raise ValueError(
+                "expected one size of 2 or more for each seed and 0 < held_out < 1, got "
+                f"{len(seeds)} seeds, sizes={list(sizes)}, held_out={held_out}"
+            )
+        measure = NoisyMeasurements(system, seeds, max(sizes), sigma, dtype, device, states)
+        self.seeds = tuple(seeds)
+        self.sizes = tuple(sizes)
+        self.batch = batch
+        self.data = torch.stack(measure(0))  # (3, S, max n, d)
+        kept = [max(1, round(held_out * n)) for n in sizes]
+        self._train = torch.tensor([n - k for n, k in zip(sizes, kept, strict=True)])
+        self._kept = torch.tensor(kept)
+
+    def __call__(self, step: int) -> Measurements:
+        """The minibatch `(q, qdot, qddot)` of a step, each `(S, B, d)`; ValueError for step < 0."""
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, got {step}")
+        draws = [
+            torch.rand(self.batch, generator=torch.Generator().manual_seed(_mix(seed, step + 1)))
+            for seed in self.seeds
+        ]
+        rows = (torch.stack(draws) * self._train[:, None]).long()
+        return self._rows(torch.minimum(rows, self._train[:, None] - 1))
+
+    def validation(self) -> tuple[Measurements, Float[Tensor, "S V"]]:
+        """The held-out measurements, and their weights.
+
+        Members with fewer than V repeat them, with weight 0 for the repetitions; the weights of a
+        member sum to 1, so that `(errors * weights).sum(1)` is its mean validation error.
+        """
+        column = torch.arange(int(self._kept.max()))
+        kept = self._kept[:, None]
+        weights = (column < kept).to(self.data.dtype) / kept
+        rows = self._rows(self._train[:, None] + column % kept)
+        return rows, weights.to(self.data.device)
+
+    def _rows(self, rows: Tensor) -> Measurements:
+        index = rows.to(self.data.device)[..., None].expand(-1, -1, self.data.shape[-1])
+        q, qdot, qddot = (x.gather(1, index) for x in self.data)
+        return q, qdot, qddot
 
 
 def _mix(seed: int, step: int) -> int:

@@ -9,6 +9,7 @@ A state of $n$ particles in $D$ dimensions is a vector $q = (x^{(1)}, \dots, x^{
 $d = nD$ numbers, particle after particle.
 """
 
+from collections.abc import Sequence
 from itertools import combinations, combinations_with_replacement, permutations
 
 import torch
@@ -114,11 +115,24 @@ class _Linear(Layer):
 
 
 class Unconstrained(_Linear):
-    """No symmetry: the features are the state itself (Table 1, top left); M = 2 n D."""
+    """No symmetry: the features are the state itself (Table 1, top left); M = 2 n D.
 
-    def __init__(self, n: int = 1, D: int = 3) -> None:
+    Coordinates listed in `cyclic`, counted from 0, are left out, their velocities stay: a
+    Lagrangian that does not contain a coordinate conserves its momentum. Raises `ValueError` for a
+    coordinate that does not exist.
+    """
+
+    def __init__(self, n: int = 1, D: int = 3, cyclic: Sequence[int] = ()) -> None:
+        if not all(0 <= i < n * D for i in cyclic):
+            raise ValueError(
+                f"cyclic = {tuple(cyclic)}: expected coordinates from 0 to {n * D - 1}, counted "
+                "particle after particle"
+            )
+        kept = [i for i in range(2 * n * D) if i not in cyclic]
         names = _component_names(_vector_names(n), D)
-        super().__init__(torch.eye(2 * n * D, dtype=torch.float64), names)
+        super().__init__(
+            torch.eye(2 * n * D, dtype=torch.float64)[kept], tuple(names[i] for i in kept)
+        )
 
 
 class Translations(_Linear):

@@ -58,6 +58,41 @@ def trajectory_distance(
     return torch.linalg.vector_norm(q_a - q_b, dim=-1)
 
 
+def apsidal_angles(
+    x: Float[Tensor, "time D"], v: Float[Tensor, "time D"], dt: float
+) -> Float[Tensor, " k"]:
+    r"""The polar angles of successive closest approaches to the origin, in radians, `(k,)`.
+
+    `x`, `v` are positions and velocities every `dt`, D = 2 or more; the angle is that of the first
+    two components, in $(-\pi, \pi]$. Between two samples the position is the cubic that takes both
+    positions and velocities (error of order dt^4); a closest approach is where $x\cdot\dot x$ passes
+    from negative to positive. Raises `ValueError` for fewer than two samples or dimensions.
+    """
+    if x.shape != v.shape or x.dim() != 2 or len(x) < 2 or x.shape[1] < 2:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, v {tuple(v.shape)}; expected both (time, D), at least "
+            "two samples in two dimensions; take one trajectory at a time"
+        )
+    radial = (x * v).sum(-1)
+    k = ((radial[:-1] < 0) & (radial[1:] >= 0)).nonzero()[:, 0]
+    ends = x[k], x[k + 1], dt * v[k], dt * v[k + 1]
+    low, high = torch.zeros(len(k), 1).to(x), torch.ones(len(k), 1).to(x)
+    for _ in range(60):  # bisection to the last bit
+        middle = (low + high) / 2
+        position, velocity = _hermite(ends, middle)
+        inward = (position * velocity).sum(-1, keepdim=True) < 0
+        low, high = torch.where(inward, middle, low), torch.where(inward, high, middle)
+    position, _ = _hermite(ends, high)
+    return torch.atan2(position[:, 1], position[:, 0])
+
+
+def _hermite(ends: tuple[Tensor, Tensor, Tensor, Tensor], s: Tensor) -> tuple[Tensor, Tensor]:
+    """The cubic through two positions with two slopes at 0 <= s <= 1, and its derivative."""
+    a, b, u, w = ends
+    c, d = 3 * (b - a) - 2 * u - w, 2 * (a - b) + u + w
+    return a + s * (u + s * (c + s * d)), u + s * (2 * c + 3 * s * d)
+
+
 def mse(
     prediction: Float[Tensor, "*seeds batch d"], target: Float[Tensor, "*#seeds batch d"]
 ) -> Float[Tensor, "*seeds"]:

@@ -102,6 +102,7 @@ def fit(
     every: int = 1000,
     window: int = 100,
     progress: bool = True,
+    graph: bool = True,
 ) -> History:
     """Minimises `loss(model, *batch(step))`, a tensor `(S,)`, over `steps` steps.
 
@@ -117,6 +118,7 @@ def fit(
             end, atomically. A run of another length or shape is refused.
         window: steps between two entries of the history.
         progress: whether to show a bar.
+        graph: whether to capture the step as a CUDA graph, where the model is on a GPU.
 
     Returns the `History`, of a resumed run the whole of it.
 
@@ -142,7 +144,7 @@ def fit(
     if start == steps:
         return history
     _check_batch(batch(start), start)
-    gradients = _gradients(model, loss, batch(start))
+    gradients = _gradients(model, loss, batch(start), graph)
     begun, recent = time.perf_counter() - history.seconds, []
     # The notebook's bar does not read TQDM_DISABLE, as the terminal's does.
     quiet = not progress or bool(os.environ.get("TQDM_DISABLE"))
@@ -232,7 +234,7 @@ def _check_losses(values: Tensor, done: int, batch: Callable[[int], Batch]) -> N
 
 
 def _gradients(
-    model: torch.nn.Module, loss: Callable[..., Tensor], example: Batch
+    model: torch.nn.Module, loss: Callable[..., Tensor], example: Batch, graph: bool
 ) -> Callable[[Batch], Tensor]:
     """A function of a batch that adds the gradient to the parameters and returns the losses `(S,)`.
 
@@ -245,7 +247,7 @@ def _gradients(
         values.sum().backward()
         return values.detach()
 
-    if not example[0].is_cuda:
+    if not (graph and example[0].is_cuda):
         return eager
     static = tuple(x.clone() for x in example)
     side = torch.cuda.Stream()
@@ -254,9 +256,9 @@ def _gradients(
         for _ in range(3):
             eager(static)
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
+    capture = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(capture):
             result = eager(static)
     except RuntimeError:
         torch.cuda.synchronize()
@@ -267,7 +269,7 @@ def _gradients(
             return eager(data)  # copy_ would stretch a smaller batch
         for place, x in zip(static, data, strict=True):
             place.copy_(x)
-        graph.replay()
+        capture.replay()
         return result.clone()
 
     return replay

@@ -13,7 +13,7 @@ import pytest
 
 from companion import _checkpoint, artifacts, experiments
 from companion.__main__ import main
-from companion.experiments import kepler
+from companion.experiments import _lagrangian, kepler
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -150,7 +150,7 @@ def test_training_again_in_the_same_folder_trains_nothing(run, capsys, monkeypat
     def refuse(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(kepler, "loss", refuse)
+    monkeypatch.setattr(_lagrangian, "loss", refuse)
     assert train(run, "--seeds", "2") == 0
     for name in ("checkpoint-invariant.safetensors", "checkpoint-unconstrained.safetensors"):
         assert contents(run)[name] == before[name]
@@ -175,7 +175,7 @@ def test_budget_comes_from_the_environment(monkeypatch, tmp_path, capsys):
     [
         ("evaluate keplr", "no experiment is called 'keplr'; did you mean kepler?"),
         ("train Kepler", "no experiment is called 'Kepler'; did you mean kepler?"),
-        ("train zzz", "did you mean kepler?"),
+        ("train zzz", "did you mean kepler or schwarzschild or two_particle"),
         ("train kepler --budget ful", "'ful' is not a budget; did you mean full?"),
         ("train kepler --budget xyz", "did you mean ci or demo or full?"),
         ("train kepler --budget ci --seeds 0", "--seeds must be 1 or more, got 0"),
@@ -298,7 +298,7 @@ def test_stopping_by_hand_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kepler, "loss", stop)
+    monkeypatch.setattr(_lagrangian, "loss", stop)
     assert train(tmp_path / "run", "--seeds", "1") == 130
     assert "the same command goes on from the last checkpoint" in capsys.readouterr().err
 

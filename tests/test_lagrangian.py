@@ -244,6 +244,17 @@ def test_a_member_is_the_network_of_its_seed():
         both.member(2)
 
 
+def test_cyclic_coordinates_leave_the_features_and_their_velocities_stay():
+    layer = invariants.Unconstrained(1, 3, cyclic=[1])
+    assert layer.features == (r"{q}_1", r"{q}_3", r"{\dot q}_1", r"{\dot q}_2", r"{\dot q}_3")
+    q, qdot = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0)).double()
+    net = LagrangianNetwork(layer, (16,), mass=[1.0] * 3, output_scale=1.0, dtype=torch.float64)
+    moved = q + torch.tensor([0.0, 5.0, 0.0])
+    assert torch.equal(net.acceleration(q, qdot), net.acceleration(moved, qdot))
+    with pytest.raises(ValueError, match=r"cyclic = \(3,\): expected coordinates from 0 to 2"):
+        invariants.Unconstrained(1, 3, cyclic=[3])
+
+
 def test_first_weights_have_the_papers_spread():
     net = LagrangianNetwork(invariants.Unconstrained(), seeds=40, dtype=torch.float64)
     n = 128

@@ -1,7 +1,8 @@
 """Artifacts: the weights of full runs and the figures measured on them, with provenance.
 
-An artifact is a folder with `weights.safetensors` (every variant's parameters, its settings and
-loss history), `curves.safetensors` (what the book draws) and `metrics.json` (the figures).
+An artifact is a folder with `weights.safetensors` (every variant's parameters, settings and loss
+histories; one file a variant where together they exceed `LARGEST` bytes), `curves.safetensors`
+(what the book draws) and `metrics.json` (the figures).
 `python -m companion train NAME --budget full` makes one.
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from companion._checkpoint import load_tensors, save_tensors, write_atomically
 
 HERE = Path(__file__).parent
+LARGEST = 1_000_000  # bytes of a file in the repository
 
 
 @dataclass(frozen=True)
@@ -83,24 +85,46 @@ def provenance(
 def save_weights(place: Path, variants: dict[str, dict[str, Tensor]], about: dict) -> None:
     """Writes the parameters of all variants, and what is to be known about them."""
     flat = {f"{variant}.{k}": v for variant, state in variants.items() for k, v in state.items()}
-    save_tensors(place / "weights.safetensors", flat, about)
+    size = sum(x.numel() * x.element_size() for x in flat.values())
+    groups = {"weights": list(variants)}
+    if size > 0.9 * LARGEST:
+        groups = {f"weights-{variant}": [variant] for variant in variants}
+    for old in place.glob("weights*.safetensors"):
+        if old.stem not in groups:
+            old.unlink()
+    for name, members in groups.items():
+        part = {key: x for key, x in flat.items() if key.split(".", 1)[0] in members}
+        save_tensors(place / f"{name}.safetensors", part, about)
+
+
+def weight_files(place: Path) -> list[Path]:
+    """The files with the weights of an artifact, none if it was not trained."""
+    return sorted(place.glob("weights*.safetensors"))
 
 
 def load_weights(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
     """Reads what `save_weights` wrote.
 
-    Raises ValueError, naming the file, if it is missing or damaged.
+    Raises ValueError, naming the file, if one is missing, damaged, or of another run.
     """
-    path = place / "weights.safetensors"
-    if not path.exists():
+    paths = weight_files(place)
+    if not paths:
         raise ValueError(
-            f"there are no weights at {path}; train them with `python -m companion train ...`"
+            f"there are no weights at {place / 'weights.safetensors'}; train them with "
+            "`python -m companion train ...`"
         )
-    tensors, about = load_tensors(path)
     variants: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        variant, name = key.split(".", 1)
-        variants.setdefault(variant, {})[name] = value
+    about: dict = {}
+    for path in paths:
+        tensors, described = load_tensors(path)
+        if about and described != about:
+            raise ValueError(
+                f"{path} and {paths[0]} are of two runs; train again, or fetch the whole folder"
+            )
+        about = described
+        for key, value in tensors.items():
+            variant, name = key.split(".", 1)
+            variants.setdefault(variant, {})[name] = value
     return variants, about
 
 

@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 
-_MODULES = {"kepler": "companion.experiments.kepler"}
+_NAMES = ("kepler", "schwarzschild", "two_particle")
+_MODULES = {name: f"companion.experiments.{name}" for name in _NAMES}
 
 
 def names() -> list[str]:
@@ -19,6 +20,6 @@ def names() -> list[str]:
 def get(name: str) -> ModuleType:
     """The experiment of this name. Raises ValueError with the nearest names if there is none."""
     if name not in _MODULES:
-        near = get_close_matches(name, _MODULES, n=3, cutoff=0.3) or names()
+        near = get_close_matches(name.lower(), _MODULES, n=1, cutoff=0.3) or names()
         raise ValueError(f"no experiment is called {name!r}; did you mean {' or '.join(near)}?")
     return import_module(_MODULES[name])
