@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 
-_NAMES = ("kepler", "schwarzschild", "two_particle")
+_NAMES = ("kepler", "schwarzschild", "two_particle", "scarce_noisy", "many_particle")
 _MODULES = {name: f"companion.experiments.{name}" for name in _NAMES}
 
 

@@ -4,38 +4,46 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from companion.systems.anisotropic_oscillator import AnisotropicOscillator
 from companion.systems.base import Parameter, System
 from companion.systems.central_force import CentralForce
 from companion.systems.charged_particle import ChargedParticle
 from companion.systems.free_particle import FreeParticle
 from companion.systems.harmonic_oscillator import HarmonicOscillator
 from companion.systems.kepler import Kepler
+from companion.systems.many_body import ManyBody
 from companion.systems.pendulum import Pendulum
 from companion.systems.schwarzschild import Schwarzschild
 from companion.systems.two_particle import TwoParticle
+from companion.systems.wave import Wave
 
 _SYSTEMS: dict[str, Callable[..., System]] = {
+    "anisotropic-oscillator": AnisotropicOscillator,
     "central-force": CentralForce,
     "charged-particle": ChargedParticle,
     "free-particle": FreeParticle,
     "harmonic-oscillator": HarmonicOscillator,
     "kepler": Kepler,
+    "many-body": ManyBody,
     "pendulum": Pendulum,
     "schwarzschild": Schwarzschild,
     "two-particle": TwoParticle,
 }
 
 __all__ = [
+    "AnisotropicOscillator",
     "CentralForce",
     "ChargedParticle",
     "FreeParticle",
     "HarmonicOscillator",
     "Kepler",
+    "ManyBody",
     "Parameter",
     "Pendulum",
     "Schwarzschild",
     "System",
     "TwoParticle",
+    "Wave",
     "get",
     "names",
 ]
