@@ -2,9 +2,11 @@
 
 import sys
 
-from benchmarks import rollout, step_time, tables
+from benchmarks import many_body, rollout, step_time, tables, throughput
 
 if __name__ == "__main__":
     print(step_time.main(sys.argv[1:]))
+    print(throughput.main(sys.argv[1:]))
     print(rollout.main([]))
+    print(many_body.main([]))
     print(tables.main())

@@ -26,14 +26,15 @@ def table(name: str) -> str:
             for row, numbers in rows.items():
                 ms, ratio = numbers["ms"]["median"], numbers["ratio"]
                 lines.append(
-                    f"| {row} | {ms:.3g} | {ratio['median']:.2f} | "
-                    f"{ratio['low']:.2f} to {ratio['high']:.2f} |"
+                    f"| {row} | {ms:.3g} | {ratio['median']:#.3g} | "
+                    f"{ratio['low']:#.3g} to {ratio['high']:#.3g} |"
                 )
             lines.append("")
     made = stored["provenance"]
     paper = ", ".join(f"{key} {value}" for key, value in made.get("paper", {}).items())
+    threads = f"{made['threads']} thread(s), " if made["threads"] else ""
     lines.append(
-        f"{made['device']}, {made['threads']} thread, torch {made['torch']}, "
+        f"{made['device']}, {threads}torch {made['torch']}, "
         f"{paper + ', ' if paper else ''}{made['rounds']} rounds, load average "
         f"{made['load_average']} at the end, {made['date']} {made['time']}; `{made['command']}`"
     )
@@ -42,7 +43,7 @@ def table(name: str) -> str:
 
 def with_tables(text: str) -> str:
     """The README with the text between its markers replaced."""
-    for name in ("step_time", "rollout"):
+    for name in ("step_time", "throughput", "rollout"):
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         head, rest = text.split(begin)
         text = head + begin + table(name) + "\n" + end + rest.split(end)[1]

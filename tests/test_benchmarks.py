@@ -5,9 +5,8 @@ import json
 import pytest
 import torch
 
-from benchmarks import rollout, step_time, tables, timing
+from benchmarks import rollout, step_time, tables, throughput, timing
 from benchmarks.variants import VARIANTS
-from companion import integrators
 
 
 @pytest.fixture(params=list(step_time.CASES))
@@ -48,11 +47,23 @@ def test_rollouts_follow_the_network(case):
     draw = torch.Generator().manual_seed(0)
     y = torch.cat(step_time.CASES[case][0]().sample(3, draw), dim=-1)[None]
     with torch.no_grad():
-        paths = [
-            integrators.solve(rollout.right_side(net, VARIANTS[name]), y, 0.001, 3)
-            for name in rollout.COMPARED
-        ]
-    torch.testing.assert_close(paths[1], paths[0], rtol=1e-6, atol=1e-8)
+        paths = [rollout.roller(net, name)(y, 0.001, 3, every=3) for name in rollout.COMPARED]
+    for path in paths[1:]:
+        torch.testing.assert_close(path, paths[0], rtol=1e-6, atol=1e-8)
+
+
+def test_a_seed_step_is_the_step_divided_by_the_members(monkeypatch):
+    clock = iter([0.0, 12.0])
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(throughput.training, "fit", lambda *_, **__: None)
+    run = throughput.seed_steps("kepler", 4, "Adam", torch.device("cpu"), graph=True)
+    assert run(1) == 3.0
+
+
+def test_throughput_of_this_device_compares_members_and_optimisers():
+    table = throughput.measure("kepler", torch.device("cpu"), 2, 0.001, None)["seed-step"]
+    assert {name.split(" ")[0] for name in table} == {str(S) for S in throughput.MEMBERS}
+    assert table["1 member, Adam"]["ratio"]["median"] == 1.0
 
 
 def test_turns_are_taken_and_ratios_are_within_a_round():
@@ -77,7 +88,7 @@ def test_tables_are_what_was_measured():
     assert tables.with_tables(text) == text, "type: python -m benchmarks.tables"
 
 
-@pytest.mark.parametrize("name", ["step_time", "rollout"])
+@pytest.mark.parametrize("name", ["step_time", "throughput", "rollout"])
 def test_results_say_where_they_come_from(name):
     made = json.loads((timing.RESULTS / f"{name}.json").read_text())["provenance"]
     assert {"device", "threads", "torch", "python", "date", "command", "rounds"} <= made.keys()
