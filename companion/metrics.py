@@ -65,8 +65,8 @@ def apsidal_angles(
 
     `x`, `v` are positions and velocities every `dt`, D = 2 or more; the angle is that of the first
     two components, in $(-\pi, \pi]$. Between two samples the position is the cubic that takes both
-    positions and velocities (error of order dt^4); a closest approach is where $x\cdot\dot x$ passes
-    from negative to positive. Raises `ValueError` for fewer than two samples or dimensions.
+    positions and velocities (error of order dt^4); a closest approach is where $x\cdot\dot x$
+    passes from negative to positive. Raises `ValueError` for fewer than two samples or dimensions.
     """
     if x.shape != v.shape or x.dim() != 2 or len(x) < 2 or x.shape[1] < 2:
         raise ValueError(

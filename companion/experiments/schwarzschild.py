@@ -16,7 +16,7 @@ from torch import Tensor
 
 from companion import artifacts, datasets, invariants, metrics, systems
 from companion.artifacts import Figure
-from companion.experiments._lagrangian import Rollout, Settings, Study, max_per_seed
+from companion.experiments._lagrangian import Rollout, Settings, Study, max_per_seed, time_to
 from companion.lagrangian import LagrangianNetwork
 
 NAME = "schwarzschild"
@@ -155,6 +155,16 @@ def evaluate(
             "unconstrained: max delta L_true",
             "true angular momentum, largest relative deviation to T = 1000",
             ("1", "lower", 0.1, None, max_per_seed(angular(plain).delta_true), 1.5),
+        ),
+        (
+            "unconstrained: time to 1 % error in L_true",
+            "first time at which delta L_true exceeds 0.01 (1000: never)",
+            ("1", "higher", None, None, time_to(plain.t, angular(plain).delta_true, 0.01), 1.5),
+        ),
+        (
+            "unconstrained: time to 10 % error in L_true",
+            "first time at which delta L_true exceeds 0.1 (1000: never)",
+            ("1", "higher", None, None, time_to(plain.t, angular(plain).delta_true, 0.1), 1.5),
         ),
         (
             "unconstrained: error of the precession",
