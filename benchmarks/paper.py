@@ -1,16 +1,39 @@
 """The paper's own code as a process that trains so many steps when it is asked to."""
 
+import argparse
 import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 from benchmarks.timing import Task
 
 SERVER = Path(__file__).parent / "paper_server.py"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a benchmark that can run beside the paper's code."""
+    parser.add_argument("--paper-code", type=Path, help="a clone of the paper's code")
+    parser.add_argument("--paper-python", type=Path, default=Path(sys.executable))
+
+
+@contextmanager
+def running(options: argparse.Namespace) -> Iterator["PaperCode | None"]:
+    """The paper's code of these options for as long as it is needed; None without --paper-code."""
+    if options.paper_code is None:
+        yield None
+        return
+    paper = PaperCode(options.paper_code, options.paper_python, options.threads)
+    try:
+        yield paper
+    finally:
+        paper.close()
 
 
 class PaperCode:

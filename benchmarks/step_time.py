@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import paper as paper_code
 from benchmarks import timing
 from benchmarks.paper import PaperCode
 from benchmarks.variants import VARIANTS, Acceleration
@@ -93,20 +94,15 @@ def main(words: list[str] | None = None) -> Path:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each task in each round")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--paper-code", type=Path, help="a clone of the paper's code")
-    parser.add_argument("--paper-python", type=Path, default=Path(sys.executable))
+    paper_code.add_options(parser)
     options = parser.parse_args(words)
     torch.set_num_threads(options.threads)
-    paper, more = None, {}
-    if options.paper_code is not None:
-        paper = PaperCode(options.paper_code, options.paper_python, options.threads)
-        more = {"paper": paper.about}
     cases = {}
-    for case in CASES:
-        print(f"{case} ...", flush=True)
-        cases[case] = measure(case, options.rounds, options.seconds, paper)
-    if paper is not None:
-        paper.close()
+    with paper_code.running(options) as paper:
+        for case in CASES:
+            print(f"{case} ...", flush=True)
+            cases[case] = measure(case, options.rounds, options.seconds, paper)
+    more = {} if paper is None else {"paper": paper.about}
     command = "python -m benchmarks.step_time " + " ".join(words)
     return timing.save("step_time", command.strip(), options.rounds, cases, **more)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import paper as paper_code
 from benchmarks import timing
 from benchmarks.paper import PaperCode
 from benchmarks.step_time import BATCH, CASES, network
@@ -98,21 +99,16 @@ def main(words: list[str] | None = None) -> Path:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each task in each round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--paper-code", type=Path, help="a clone of the paper's code")
-    parser.add_argument("--paper-python", type=Path, default=Path(sys.executable))
+    paper_code.add_options(parser)
     options = parser.parse_args(words)
     torch.set_num_threads(options.threads)
     device = training.device(options.device)
-    paper, more = None, {}
-    if options.paper_code is not None:
-        paper = PaperCode(options.paper_code, options.paper_python, options.threads)
-        more = {"paper": paper.about}
     cases = {}
-    for case in CASES:
-        print(f"{case} ...", flush=True)
-        cases[case] = measure(case, device, options.rounds, options.seconds, paper)
-    if paper is not None:
-        paper.close()
+    with paper_code.running(options) as paper:
+        for case in CASES:
+            print(f"{case} ...", flush=True)
+            cases[case] = measure(case, device, options.rounds, options.seconds, paper)
+    more = {} if paper is None else {"paper": paper.about}
     command = "python -m benchmarks.throughput " + " ".join(words)
     return timing.save("throughput", command.strip(), options.rounds, cases, device, **more)
 

@@ -69,9 +69,8 @@ class Dense(torch.nn.Module):
         """The outputs and their derivatives in input `k`, both `(S, R, outputs)`: one pass."""
         x = self._scaled(x)
         R = x.shape[1]
-        tangent = (self.weights[0][:, :, k] / self.scale[:, k, None])[
-            :, None
-        ]  # the same in all rows
+        first = self.weights[0][:, :, k] / self.scale[:, k, None]
+        tangent = first[:, None]  # the same in all rows
         u = torch.baddbmm(self.biases[0][:, None], x, self.weights[0].mT)
         y, slope, _ = self.activation.jet(u)
         rows = torch.cat([y, slope * tangent], dim=1)
@@ -132,3 +131,21 @@ class Dense(torch.nn.Module):
 
     def _scaled(self, x: Tensor) -> Tensor:
         return (x - self.centre[:, None]) / self.scale[:, None]
+
+
+def expanded(q: Tensor, qdot: Tensor, like: Tensor, S: int, axis: str) -> tuple[Tensor, Tensor]:
+    """States for S members, `(S, B, axis)`, from those or from `(B, axis)`, the same for all.
+
+    Raises ValueError for another dtype or device than the weights `like`, or another S.
+    """
+    if {q.dtype, qdot.dtype} != {like.dtype} or {q.device, qdot.device} != {like.device}:
+        raise ValueError(
+            f"q and qdot are {q.dtype} and {qdot.dtype} on {q.device} and {qdot.device}, the "
+            f"weights {like.dtype} on {like.device}; convert with .to(...)"
+        )
+    if q.dim() == 3 and q.shape[0] != S:
+        raise ValueError(
+            f"the first axis of q (S, B, {axis}) must be the S = {S} members, got "
+            f"{tuple(q.shape)}; the same states for all members are (B, {axis})"
+        )
+    return q.expand(S, *q.shape[-2:]), qdot.expand(S, *q.shape[-2:])

@@ -95,6 +95,7 @@ def power_of_two(n):
 
 @overload(power_of_two)
 def power_of_two_compiled(n):
+    """What `power_of_two` is in a kernel."""
     if n == numba.types.float64:
         return lambda n: np.int64((np.int64(n) + 1023) << 52).view(np.float64)
     return lambda n: np.int32((np.int32(n) + 127) << 23).view(np.float32)
@@ -199,6 +200,7 @@ def multiply(X, W, Y):
 
 @kernel_of_sums
 def dot(a, b):
+    """The sum of the products of two rows."""
     total = a.dtype.type(0.0)
     for j in range(len(a)):
         total += a[j] * b[j]
@@ -207,24 +209,28 @@ def dot(a, b):
 
 @kernel
 def fill(y, value):
+    """Every entry of y becomes `value`."""
     for j in range(len(y)):
         y[j] = value
 
 
 @kernel
 def copy(y, x):
+    """y = x."""
     for j in range(len(y)):
         y[j] = x[j]
 
 
 @kernel
 def add_scaled(y, factor, x):
+    """y += factor x."""
     for j in range(len(y)):
         y[j] += factor * x[j]
 
 
 @kernel
 def scale_by(y, x, factor):
+    """y = factor x, entry by entry."""
     for j in range(len(y)):
         y[j] = factor[j] * x[j]
 

@@ -36,7 +36,7 @@ def machine_code(
     values = [*(value for _, value in shared), *results]
     for target, value in zip(targets, values, strict=True):
         lines.append(f"{target} = {pycode(value.xreplace(names))}")
-    space: dict = {"math": math}
+    space: dict = {"math": math}  # the text is printed by sympy from expressions of a `System`
     exec("def f(y, out):\n    " + "\n    ".join(lines), space)
     return numba.njit(error_model="numpy")(space["f"])
 

@@ -26,7 +26,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from companion._activations import Activation
-from companion._dense import Dense
+from companion._dense import Dense, expanded
 from companion.lagrangian import SingularHessianError
 from companion.systems.wave import central_difference, spectral_derivative
 
@@ -191,15 +191,5 @@ class LagrangianDensity(torch.nn.Module):
                 "q and qdot must both be (B, n) or (S, B, n) with n >= 3 sites, got "
                 f"{tuple(q.shape)} and {tuple(qdot.shape)}; add a batch axis with q[None]"
             )
-        if {q.dtype, qdot.dtype} != {like.dtype} or {q.device, qdot.device} != {like.device}:
-            raise ValueError(
-                f"q and qdot are {q.dtype} and {qdot.dtype} on {q.device} and {qdot.device}, the "
-                f"weights {like.dtype} on {like.device}; convert with .to(...)"
-            )
-        if q.dim() == 3 and q.shape[0] != self.S:
-            raise ValueError(
-                f"the first axis of q (S, B, n) must be the S = {self.S} members, got "
-                f"{tuple(q.shape)}; the same states for all members are (B, n)"
-            )
-        q, qdot = (y.expand(self.S, *y.shape[-2:]) for y in (q, qdot))
+        q, qdot = expanded(q, qdot, like, self.S, "n")
         return torch.stack([qdot, self.D(q), q][: 3 if self.sees_field else 2], dim=-1)

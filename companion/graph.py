@@ -27,7 +27,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from companion._activations import Activation
-from companion._dense import Dense
+from companion._dense import Dense, expanded
 from companion.lagrangian import SingularHessianError
 
 States = Shaped[Tensor, "..."]  # (S, B, N D) or (B, N D): `_bodies` checks, and says what is wrong
@@ -270,17 +270,8 @@ class GraphLagrangian(torch.nn.Module):
                 f"q and qdot must both be (B, N*D) or (S, B, N*D) with D = {self.D}, got "
                 f"{tuple(q.shape)} and {tuple(qdot.shape)}; add a batch axis with q[None]"
             )
-        if {q.dtype, qdot.dtype} != {like.dtype} or {q.device, qdot.device} != {like.device}:
-            raise ValueError(
-                f"q and qdot are {q.dtype} and {qdot.dtype} on {q.device} and {qdot.device}, the "
-                f"weights {like.dtype} on {like.device}; convert with .to(...)"
-            )
-        if q.dim() == 3 and q.shape[0] != self.S:
-            raise ValueError(
-                f"the first axis of q (S, B, N*D) must be the S = {self.S} members, got "
-                f"{tuple(q.shape)}; the same states for all members are (B, N*D)"
-            )
-        x, v = (y.expand(self.S, *y.shape[-2:]).unflatten(-1, (-1, self.D)) for y in (q, qdot))
+        q, qdot = expanded(q, qdot, like, self.S, "N*D")
+        x, v = (y.unflatten(-1, (-1, self.D)) for y in (q, qdot))
         m = like.new_ones(x.shape[2]) if self.mass is None else self.mass
         if len(m) != x.shape[2]:
             raise ValueError(

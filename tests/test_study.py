@@ -84,7 +84,7 @@ def test_every_variant_conserves_what_its_layer_promises(study):
         charges = promised[variant]
         drifts = []
         for dt in (0.025, 0.0125):
-            run = study.rollout(net, dt, T=1.0, keep=0.2)
+            run = study.rollout(net, dt=dt, T=1.0, keep=0.2)
             change = (run.own - run.own[0]).abs().amax((0, 1, 2))
             drifts.append(change[[names.index(n) for n in charges]].sum().item())
             lost = change[[names.index(n) for n in names if n not in charges]]
@@ -94,7 +94,7 @@ def test_every_variant_conserves_what_its_layer_promises(study):
 
 
 def test_rollout_of_the_true_law_keeps_the_true_charges(study):
-    run = study.rollout(None, 0.01, T=2.0, keep=0.5)
+    run = study.rollout(None, dt=0.01, T=2.0, keep=0.5)
     assert run.q.shape == (5, 1, 2, study.system.d)
     assert run.delta_true.shape == (5, 1)
     kept = study.system.charges(run.q, run.qdot)

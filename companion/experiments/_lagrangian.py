@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -45,20 +46,30 @@ class Settings:
     warmup: int = 1000
 
 
+def relative_error(
+    net: Any,
+    q: Float[Tensor, "S B d"],
+    qdot: Float[Tensor, "S B d"],
+    qddot: Float[Tensor, "S B d"],
+) -> Float[Tensor, "S B"]:
+    r"""$\log(1 + e)$ of every measurement, $e = |\ddot q_{NN} - \ddot q|^2 / (|\ddot q|^2 + 0.01)$.
+
+    For the small errors that matter it is the relative square error. The logarithm keeps a sample
+    with a nearly singular Hessian, early in training, from ruling the step. `net` is any network
+    with an `acceleration(q, qdot, check=False)`.
+    """
+    error = (net.acceleration(q, qdot, check=False) - qddot).square().sum(-1)
+    return torch.log1p(error / (qddot.square().sum(-1) + 0.01))
+
+
 def loss(
     net: LagrangianNetwork,
     q: Float[Tensor, "S B d"],
     qdot: Float[Tensor, "S B d"],
     qddot: Float[Tensor, "S B d"],
 ) -> Float[Tensor, " S"]:
-    r"""The mean over the batch of $\log(1 + e)$, $e = |\ddot q_{NN} - \ddot q|^2 / (|\ddot q|^2 +
-    0.01)$.
-
-    For the small errors that matter it is the relative square error. The logarithm keeps a sample
-    with a nearly singular Hessian, early in training, from ruling the step.
-    """
-    error = (net.acceleration(q, qdot, check=False) - qddot).square().sum(-1)
-    return torch.log1p(error / (qddot.square().sum(-1) + 0.01)).mean(-1)
+    """The mean of `relative_error` over the batch."""
+    return relative_error(net, q, qdot, qddot).mean(-1)
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,8 @@ class Study:
     """A system and the networks that learn it.
 
     `variants` make the first layers, `mass` the fixed kinetic term, `settings` belong to the
-    budgets. `states` makes the sampler of training states (None: the system's own); `start` is
-    where rollouts begin.
+    budgets. Rollouts begin at `start` and go to time `T` in steps `dt`, every `keep` units of time
+    kept. `states` makes the sampler of training states (None: the system's own).
     """
 
     name: str
@@ -76,6 +87,9 @@ class Study:
     mass: Sequence[float]
     settings: Mapping[str, Settings]
     start: Callable[[], tuple[Tensor, Tensor]]
+    dt: float
+    T: float
+    keep: float
     states: Callable[[], Callable[..., tuple[Tensor, Tensor]]] | None = None
 
     @cached_property
@@ -158,19 +172,8 @@ class Study:
             checkpoint = folder / f"checkpoint-{variant}.safetensors"
             net, history = self.train_variant(variant, budget, seeds, device, checkpoint, progress)
             states[variant], histories[variant] = net.state_dict(), history
-        seconds = sum(history.seconds for history in histories.values())
-        about = {
-            "experiment": self.name,
-            "budget": budget,
-            "settings": artifacts.settings_dict(settings),
-            "provenance": artifacts.provenance(
-                training.device(device), list(seeds), settings.steps, seconds, command
-            ),
-            "history": {
-                variant: {"steps": history.steps, "loss": _rounded(history.loss)}
-                for variant, history in histories.items()
-            },
-        }
+        where = training.device(device)
+        about = described(self.name, budget, settings, seeds, where, command, histories)
         artifacts.save_weights(folder, states, about)
 
     def load(self, folder: Path | None = None) -> tuple[dict[str, LagrangianNetwork], dict]:
@@ -213,18 +216,24 @@ class Study:
     def rollout(
         self,
         net: LagrangianNetwork | None,
-        dt: float,
-        T: float,
-        keep: float,
         dtype: torch.dtype = torch.float64,
+        *,
+        dt: float | None = None,
+        T: float | None = None,
+        keep: float | None = None,
         compensated: bool = False,
         progress: bool = False,
     ) -> "Rollout":
-        """RK4 trajectories of every member from `starts`, kept every `keep` units of time.
+        """RK4 trajectories of every member from `starts` to `T`, kept every `keep` units of time.
+
+        Step, time and `keep` are the study's own where they are not given.
 
         `compensated` sums keep a float32 run from collecting a rounding error at every step. For
         `net=None` the trajectories are those of the true law: what the integrator alone does wrong.
         """
+        dt = self.dt if dt is None else dt
+        T = self.T if T is None else T
+        keep = self.keep if keep is None else keep
         q, qdot = (x.to(dtype) for x in self.starts())
         steps, every = round(T / dt), round(keep / dt)
         if net is None:
@@ -318,5 +327,28 @@ def time_to(t: Float[Tensor, " time"], deviation: Tensor, limit: float) -> tuple
     return tuple(t[held].tolist())
 
 
-def _rounded(loss: list[list[float]]) -> list[list[float]]:
-    return [[float(f"{x:.4g}") for x in row] for row in loss]
+def described(
+    name: str,
+    budget: str,
+    settings: Any,
+    seeds: Sequence[int],
+    device: torch.device,
+    command: str,
+    histories: Mapping[str, training.History],
+) -> dict:
+    """What is stored beside the weights: settings, provenance, and the losses to four digits."""
+    seconds = sum(history.seconds for history in histories.values())
+    return {
+        "experiment": name,
+        "budget": budget,
+        "settings": artifacts.settings_dict(settings),
+        "provenance": artifacts.provenance(device, list(seeds), settings.steps, seconds, command),
+        "history": {
+            variant: {
+                "steps": history.steps,
+                "loss": [[float(f"{x:.4g}") for x in row] for row in history.loss],
+                "seconds": round(history.seconds, 1),
+            }
+            for variant, history in histories.items()
+        },
+    }

@@ -24,17 +24,6 @@ def grid(levels: Sequence, seeds: Sequence[int]) -> tuple[list, list[int]]:
     return [level for level in levels for _ in seeds], [s for _ in levels for s in seeds]
 
 
-def relative_square(
-    net: LagrangianNetwork,
-    q: Float[Tensor, "S B d"],
-    qdot: Float[Tensor, "S B d"],
-    qddot: Float[Tensor, "S B d"],
-) -> Float[Tensor, "S B"]:
-    r"""The error $\log(1 + |\Delta|^2/(|\ddot q|^2 + 0.01))$ of the kepler experiment."""
-    error = (net.acceleration(q, qdot, check=False) - qddot).square().sum(-1)
-    return torch.log1p(error / (qddot.square().sum(-1) + 0.01))
-
-
 def log_square(
     net: LagrangianNetwork,
     q: Float[Tensor, "S B d"],
@@ -137,15 +126,6 @@ def turn(
 ) -> list[Float[Tensor, "S B d"]]:
     """Every vector turned by its own rotation, the same for all members."""
     return [torch.einsum("bij,sbj->sbi", R.to(x), x) for x in vectors]
-
-
-def double(net: LagrangianNetwork) -> LagrangianNetwork:
-    """The same network in double precision."""
-    other = LagrangianNetwork(
-        net.layer, net.hidden, activation=net.activation, seeds=net.seeds, dtype=torch.float64
-    )
-    other.load_state_dict(net.state_dict())
-    return other
 
 
 def smooth(values: Float[Tensor, "levels seeds"]) -> list[float]:

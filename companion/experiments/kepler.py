@@ -42,23 +42,13 @@ STUDY = Study(
     mass=[1.0] * 3,
     settings=SETTINGS,
     start=systems.Kepler().perihelion,
+    dt=DT,
+    T=T,
+    keep=0.1,
 )
 loss = _lagrangian.loss
 network, train_variant, train, load = STUDY.network, STUDY.train_variant, STUDY.train, STUDY.load
-start = STUDY.starts
-
-
-def rollout(
-    net: LagrangianNetwork | None,
-    dtype: torch.dtype = torch.float64,
-    dt: float = DT,
-    T: float = T,
-    keep: float = 0.1,
-    compensated: bool = False,
-    progress: bool = False,
-) -> Rollout:
-    """Trajectories from the perihelion and from a start 1e-3 away; arguments as `Study.rollout`."""
-    return STUDY.rollout(net, dt, T, keep, dtype, compensated, progress)
+start, rollout = STUDY.starts, STUDY.rollout
 
 
 def evaluate(

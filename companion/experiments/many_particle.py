@@ -20,6 +20,7 @@ from torch import Tensor
 
 from companion import artifacts, datasets, groups, integrators, invariants, metrics, training
 from companion.artifacts import Figure
+from companion.experiments._lagrangian import described, relative_error
 from companion.fields import LagrangianDensity
 from companion.graph import GraphLagrangian
 from companion.lagrangian import LagrangianNetwork
@@ -140,8 +141,7 @@ def loss(
     $\bar\mu = \sum p\cdot\dot q / \sum m\dot q^2$ over the batch is the scale of the Lagrangian. No
     motion depends on it, so fixing it costs nothing.
     """
-    error = (net.acceleration(q, qdot, check=False) - qddot).square().sum(-1)
-    fit = torch.log1p(error / (qddot.square().sum(-1) + 0.01)).mean(-1)
+    fit = relative_error(net, q, qdot, qddot).mean(-1)
     return fit + gauge * (scale(net, q, qdot) - 1).square() if gauge else fit
 
 
@@ -202,23 +202,7 @@ def train(
         place = folder / f"checkpoint-{variant.replace(' ', '-')}.safetensors"
         net, history = train_variant(variant, budget, seeds, place, progress)
         states[variant], histories[variant] = net.state_dict(), history
-    seconds = sum(history.seconds for history in histories.values())
-    about = {
-        "experiment": NAME,
-        "budget": budget,
-        "settings": artifacts.settings_dict(settings),
-        "provenance": artifacts.provenance(
-            torch.device("cpu"), list(seeds), settings.steps, seconds, command
-        ),
-        "history": {
-            variant: {
-                "steps": history.steps,
-                "loss": [[float(f"{x:.4g}") for x in row] for row in history.loss],
-                "seconds": round(history.seconds, 1),
-            }
-            for variant, history in histories.items()
-        },
-    }
+    about = described(NAME, budget, settings, seeds, torch.device("cpu"), command, histories)
     artifacts.save_weights(folder, states, about)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion import datasets, groups, invariants, metrics, systems, training
-from companion.experiments import _scarce
+from companion.experiments import _lagrangian, _scarce
 from companion.invariants import Layer
 from companion.lagrangian import LagrangianNetwork
 
@@ -98,7 +98,7 @@ def train_samples(
 def _fit(net, batch, settings: Settings, held_out, progress: bool):
     return _scarce.fit(
         net,
-        _scarce.relative_square,
+        _lagrangian.relative_error,
         batch,
         held_out=held_out,
         steps=settings.steps,
@@ -117,7 +117,7 @@ def judge(net: LagrangianNetwork, levels: int) -> dict[str, Float[Tensor, "level
     the same on the same orbit in 20 random positions; `drift`: max delta L_true (eq. 35) over two
     revolutions from the perihelion, 1 where it is larger.
     """
-    net = _scarce.double(net)
+    net = _lagrangian.copy(net, torch.float64)
     planet = systems.Kepler()
     phi = torch.linspace(-math.pi, math.pi, 201, dtype=torch.float64)[:-1]
     q, qdot = planet.orbit(phi)

@@ -20,6 +20,7 @@ from companion import artifacts, training
 from companion._checkpoint import load_tensors, save_tensors
 from companion.artifacts import Figure
 from companion.experiments import (
+    _lagrangian,
     _scarce,
     scarce_kepler,
     scarce_projections,
@@ -228,7 +229,9 @@ def evaluate(
             levels = kepler.sigmas if study == "noise" else kepler.sizes
             curves |= {f"{part}.{k}": v for k, v in scarce_kepler.judge(net, len(levels)).items()}
             if study == "noise":  # what the slider draws: seed 0 at every level
-                path = scarce_kepler.flight(_scarce.double(net)).unflatten(1, (len(levels), -1))
+                path = scarce_kepler.flight(_lagrangian.copy(net, torch.float64)).unflatten(
+                    1, (len(levels), -1)
+                )
                 curves[f"{part}.path"] = path[:, :, 0, 0, :3]
     if keep_curves:
         place = folder or artifacts.folder(NAME)

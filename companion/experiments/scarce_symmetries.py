@@ -20,6 +20,7 @@ from torch import Tensor
 
 from companion import datasets, invariants, systems, training
 from companion.experiments import _scarce
+from companion.experiments._lagrangian import copy
 from companion.invariants import Layer
 from companion.lagrangian import LagrangianNetwork
 from companion.systems.base import System, normal_states
@@ -158,7 +159,7 @@ def floor(belief: str, world: str) -> float:
 def errors(net: LagrangianNetwork, settings: Settings) -> dict[str, Float[Tensor, "sizes seeds"]]:
     """Error of the acceleration on `judged_states` by world: its rms over the acceleration's."""
     q, qdot = judged_states()
-    guess = _by_world(_scarce.double(net).acceleration(q, qdot, check=False), settings)
+    guess = _by_world(copy(net, torch.float64).acceleration(q, qdot, check=False), settings)
     result = {}
     for world, system in worlds().items():
         truth = system.acceleration(q, qdot)
@@ -171,7 +172,7 @@ def errors(net: LagrangianNetwork, settings: Settings) -> dict[str, Float[Tensor
 def torque(net: LagrangianNetwork, settings: Settings) -> dict[str, Float[Tensor, "sizes seeds B"]]:
     r"""The rate $q_1\ddot q_2 - q_2\ddot q_1$ at which a network changes the angular momentum."""
     q, qdot = judged_states()
-    qddot = _scarce.double(net).acceleration(q, qdot, check=False)
+    qddot = copy(net, torch.float64).acceleration(q, qdot, check=False)
     return _by_world(q[:, 0] * qddot[..., 1] - q[:, 1] * qddot[..., 0], settings)
 
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from companion import artifacts, datasets, invariants, metrics, systems
 from companion.artifacts import Figure
 from companion.experiments._lagrangian import Rollout, Settings, Study, max_per_seed, time_to
-from companion.lagrangian import LagrangianNetwork
 
 NAME = "schwarzschild"
 SUMMARY = "An orbit around a black hole: geodesics with and without rotation invariance"
@@ -54,24 +53,14 @@ STUDY = Study(
     mass=[1.0, 1.0, 1.0, -1.0],
     settings=SETTINGS,
     start=HOLE.initial,
+    dt=DT,
+    T=T,
+    keep=0.5,
     states=trajectory,
 )
 network, train_variant, train, load = STUDY.network, STUDY.train_variant, STUDY.train, STUDY.load
-starts = STUDY.starts
+starts, rollout = STUDY.starts, STUDY.rollout
 ANGULAR = ("L_x", "L_y", "L_z")
-
-
-def rollout(
-    net: LagrangianNetwork | None,
-    dtype: torch.dtype = torch.float64,
-    dt: float = DT,
-    T: float = T,
-    keep: float = 0.5,
-    compensated: bool = False,
-    progress: bool = False,
-) -> Rollout:
-    """Trajectories from the paper's start and from one 1e-3 away; arguments as `Study.rollout`."""
-    return STUDY.rollout(net, dt, T, keep, dtype, compensated, progress)
 
 
 def angular(run: Rollout) -> Rollout:

@@ -55,25 +55,15 @@ STUDY = Study(
     mass=[1.0] * (2 * D),
     settings=SETTINGS,
     start=PAIR.initial,
+    dt=DT,
+    T=T,
+    keep=0.1,
     states=trajectory,
 )
 network, train_variant, train, load = STUDY.network, STUDY.train_variant, STUDY.train, STUDY.load
-starts = STUDY.starts
+starts, rollout = STUDY.starts, STUDY.rollout
 LINEAR = tuple(name for name in STUDY.system.charge_names if name.startswith("P"))
 ANGULAR = tuple(name for name in STUDY.system.charge_names if name.startswith("L"))
-
-
-def rollout(
-    net: LagrangianNetwork | None,
-    dtype: torch.dtype = torch.float64,
-    dt: float = DT,
-    T: float = T,
-    keep: float = 0.1,
-    compensated: bool = False,
-    progress: bool = False,
-) -> Rollout:
-    """Trajectories from the start and from one 1e-3 away; arguments as `Study.rollout`."""
-    return STUDY.rollout(net, dt, T, keep, dtype, compensated, progress)
 
 
 def delta_L(run: Rollout, own: bool) -> Tensor:
