@@ -185,6 +185,88 @@ class FiniteMeasurements:
         return q, qdot, qddot
 
 
+class Segments:
+    r"""Short pieces of true trajectories in phase space: the training data of Yao et al. (2021).
+
+    Of each of `n` trajectories of `points` states, `dt` apart, a member owns `chunk` successive
+    states $z = (q, p)$ from a random moment on. Noise-free. Called with a step it returns that
+    step's minibatch, drawn without replacement: a pure function of seed and step.
+
+    Args:
+        system: whose motion it is; must be able to `sample`.
+        seeds: one for each member; the trajectories of different seeds are different ones.
+        n: trajectories a member.
+        batch: segments in a minibatch, at most n.
+        chunk, points, dt: the sampling, 5 of 150 states 0.2 apart in the paper.
+        substeps: RK4 steps between two states.
+        dtype, device: of the tensors returned.
+
+    Attribute `data` holds everything, `(S, n, chunk, 2 d)`.
+
+    Raises:
+        ValueError: no seeds, or a size that is out of range.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        seeds: Sequence[int],
+        n: int = 500,
+        batch: int = 128,
+        chunk: int = 5,
+        points: int = 150,
+        dt: float = 0.2,
+        substeps: int = 40,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not seeds or not 1 <= batch <= n or not 2 <= chunk <= points or substeps < 1:
+            raise ValueError(
+                "expected one seed or more, 1 <= batch <= n, 2 <= chunk <= points and substeps >= "
+                f"1, got {len(seeds)} seeds, batch = {batch}, n = {n}, chunk = {chunk}, points = "
+                f"{points}, substeps = {substeps}"
+            )
+        self.seeds, self.n, self.batch, self.dt = tuple(seeds), n, batch, dt
+        pieces = []
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(_mix(seed, 0))
+            q, qdot = system.sample(n, generator)
+            path = trajectories(system, q, qdot, points, dt, substeps)
+            first = torch.randint(points - chunk + 1, (n,), generator=generator)
+            rows = first[:, None] + torch.arange(chunk)
+            pieces.append(path[rows, torch.arange(n)[:, None]])
+        self.data = torch.stack(pieces).to(dtype=dtype, device=device)
+
+    def __call__(self, step: int) -> tuple[Float[Tensor, "S B chunk two_d"]]:
+        """The segments of a step, `(S, B, chunk, 2 d)`; ValueError for step < 0."""
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, got {step}")
+        rows = torch.stack(
+            [
+                torch.randperm(
+                    self.n, generator=torch.Generator().manual_seed(_mix(seed, step + 1))
+                )
+                for seed in self.seeds
+            ]
+        )[:, : self.batch]
+        members = torch.arange(len(rows))[:, None]
+        return (self.data[members, rows.to(self.data.device)],)
+
+
+def trajectories(
+    system: System,
+    q: Float[Tensor, "*batch d"],
+    qdot: Float[Tensor, "*batch d"],
+    points: int,
+    dt: float,
+    substeps: int = 40,
+) -> Float[Tensor, "points *batch two_d"]:
+    """True trajectories $z = (q, p)$, `points` states `dt` apart, RK4 with `substeps` between."""
+    path = system.rollout(q, qdot, dt / substeps, (points - 1) * substeps, every=substeps)
+    q, qdot = path.chunk(2, dim=-1)
+    return torch.cat([q, system.momentum(q, qdot)], dim=-1)
+
+
 def _mix(seed: int, step: int) -> int:
     """A generator seed in 32 bits, all that torch's generator on the CPU looks at.
 

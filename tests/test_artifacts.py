@@ -101,6 +101,16 @@ def test_damaged_weights_are_refused_and_left(tmp_path, damage):
     assert path.read_bytes() == content
 
 
+def test_weights_of_two_runs_in_one_folder_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "LARGEST", 10)  # a file for each variant
+    artifacts.save_weights(tmp_path / "one", weights(), {"seed": 1})
+    artifacts.save_weights(tmp_path / "two", weights(), {"seed": 2})
+    name = "weights-plain.safetensors"
+    (tmp_path / "two" / name).rename(tmp_path / "one" / name)
+    with pytest.raises(ValueError, match="are of two runs; train again"):
+        artifacts.load_weights(tmp_path / "one")
+
+
 @pytest.mark.parametrize("what", ["weights", "metrics"])
 def test_full_disk_keeps_what_was_there(tmp_path, monkeypatch, what):
     def save():

@@ -14,6 +14,7 @@ from companion.systems.kepler import Kepler
 from companion.systems.many_body import ManyBody
 from companion.systems.pendulum import Pendulum
 from companion.systems.schwarzschild import Schwarzschild
+from companion.systems.springy_pendulum import SpringyPendulum
 from companion.systems.two_particle import TwoParticle
 from companion.systems.wave import Wave
 
@@ -27,6 +28,7 @@ _SYSTEMS: dict[str, Callable[..., System]] = {
     "many-body": ManyBody,
     "pendulum": Pendulum,
     "schwarzschild": Schwarzschild,
+    "springy-pendulum": SpringyPendulum,
     "two-particle": TwoParticle,
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "Parameter",
     "Pendulum",
     "Schwarzschild",
+    "SpringyPendulum",
     "System",
     "TwoParticle",
     "Wave",

@@ -101,6 +101,11 @@ class System:
             for name, xi in self.symmetries.items()
         }
 
+    @cached_property
+    def momentum_expressions(self) -> list[sympy.Expr]:
+        """The momenta conjugate to the coordinates, p_i = dL/dqdot_i."""
+        return [self.lagrangian.diff(v) for v in self.qdot]
+
     # Compiled with torch, for the machine --------------------------------------------------------
 
     def _compile(self, expressions: sympy.Expr | list[sympy.Expr]) -> Callable[..., Tensor]:
@@ -113,6 +118,10 @@ class System:
     @cached_property
     def _acceleration(self) -> Callable[..., Tensor]:
         return self._compile(self.acceleration_expressions)
+
+    @cached_property
+    def _momentum(self) -> Callable[..., Tensor]:
+        return self._compile(self.momentum_expressions)
 
     @cached_property
     def _energy(self) -> Callable[..., Tensor]:
@@ -133,6 +142,12 @@ class System:
     ) -> Float[Tensor, "*batch d"]:
         """The true acceleration, eq. (9). Raises ValueError for a last axis other than d."""
         return self._acceleration(q, qdot)
+
+    def momentum(
+        self, q: Float[Tensor, "*batch d"], qdot: Float[Tensor, "*batch d"]
+    ) -> Float[Tensor, "*batch d"]:
+        """The conjugate momenta. Raises ValueError for a last axis other than d."""
+        return self._momentum(q, qdot)
 
     def energy(
         self, q: Float[Tensor, "*batch d"], qdot: Float[Tensor, "*batch d"]
