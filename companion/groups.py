@@ -12,6 +12,7 @@ Sign conventions. SO(3) has :math:`\Gamma_x, \Gamma_y, \Gamma_z` of eq. (4), so 
 :math:`\Gamma^{(2,3)} = -\Gamma_x`.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -94,6 +95,13 @@ class Group:
         """A basis of the Lie algebra, exact."""
         raise NotImplementedError
 
+    def sympy_discrete(self) -> list[sympy.Matrix]:
+        """Elements that generate the group together with the exponentials of the algebra, exact.
+
+        None for a connected group; a reflection for O(d); for a finite group all it has.
+        """
+        return []
+
     def sample(
         self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Float[Tensor, "..."]:
@@ -102,8 +110,29 @@ class Group:
 
     def generators(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "..."]:
         """The same basis as a tensor (dim, d, d); for Translation (d, d)."""
-        flat = [[float(x) for x in entries(gamma)] for gamma in self.sympy_generators()]
-        return torch.tensor(flat, dtype=dtype).reshape(self.dim, self.d, self.d)
+        return self._stacked(self.sympy_generators(), dtype)
+
+    def discrete(self, dtype: torch.dtype = torch.float64) -> Float[Tensor, "m d d"]:
+        """The elements of ``sympy_discrete`` as a tensor (m, d, d)."""
+        return self._stacked(self.sympy_discrete(), dtype)
+
+    def design(self, degree: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "N d d"]:
+        """Finitely many elements (N, d, d) whose plain mean is the mean over the whole group, for
+        every polynomial of at most this degree in the entries of the matrix.
+
+        Known here for finite groups, and for SO(2) and O(2).
+
+        Raises:
+            ValueError: a group for which no design is written down.
+        """
+        raise ValueError(
+            f"{self!r} has no design here; use a finite group, SO(2) or O(2), or the mean over "
+            "many elements of sample()"
+        )
+
+    def _stacked(self, matrices: list[sympy.Matrix], dtype: torch.dtype) -> Tensor:
+        flat = [[float(x) for x in entries(matrix)] for matrix in matrices]
+        return torch.tensor(flat, dtype=dtype).reshape(len(matrices), self.d, self.d)
 
     def exp(self, theta: Float[Tensor, "*batch dim"]) -> Float[Tensor, "..."]:
         r"""The element :math:`\exp(\sum_a \theta_a \Gamma_a)`, eq. (3).
@@ -215,6 +244,24 @@ class O(Group):  # noqa: E742 -- the group's name
         """For d = 3 the matrices of eq. (4), else those of eq. (31); see the module's text."""
         return _rotation_generators(self.d)
 
+    def sympy_discrete(self) -> list[sympy.Matrix]:
+        """The reflection of the first axis: O(d) is SO(d) and SO(d) after it."""
+        return [sympy.diag(-1, sympy.eye(self.d - 1))]
+
+    def design(self, degree: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "N d d"]:
+        r"""For d = 2: rotations by multiples of :math:`2\pi/(\mathrm{degree} + 1)`, and each after
+        the reflection. A polynomial of degree k in the entries is a trigonometric polynomial of
+        degree k in the angle, whose mean k + 1 equally spaced angles give exactly.
+
+        Raises:
+            ValueError: d is not 2.
+        """
+        if self.d != 2:
+            return super().design(degree, dtype)
+        angles = torch.arange(degree + 1, dtype=torch.float64)[:, None] * 2 * math.pi
+        g = self.exp(angles / (degree + 1))
+        return torch.cat([g, *(g @ h for h in self.discrete())]).to(dtype)
+
     def sample(
         self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> Float[Tensor, "*shape d d"]:
@@ -235,6 +282,10 @@ class SO(O):
 
     SO(3) has the generators of eq. (4), the others those of eq. (31).
     """
+
+    def sympy_discrete(self) -> list[sympy.Matrix]:
+        """None: every rotation is an exponential."""
+        return []
 
     def sample(
         self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64

@@ -252,4 +252,4 @@ def test_shipped_artifact_is_whole(name):
     curves = artifacts.load_curves(name)
     assert all(bool(x.isfinite().any()) for x in curves.values())
     size = sum(path.stat().st_size for path in place.iterdir())
-    assert size < 5e6
+    assert size < 8e6  # eighteen networks of five seeds: the table of springy_pendulum

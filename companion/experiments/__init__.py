@@ -8,7 +8,14 @@ from difflib import get_close_matches
 from importlib import import_module
 from types import ModuleType
 
-_NAMES = ("kepler", "schwarzschild", "two_particle", "scarce_noisy", "many_particle")
+_NAMES = (
+    "kepler",
+    "schwarzschild",
+    "two_particle",
+    "scarce_noisy",
+    "many_particle",
+    "springy_pendulum",
+)
 _MODULES = {name: f"companion.experiments.{name}" for name in _NAMES}
 
 
