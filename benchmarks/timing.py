@@ -31,19 +31,25 @@ def timed(step: Callable[[], object], clock: Callable[[], float] = time.perf_cou
 
 
 def in_turns(
-    tasks: Mapping[str, Task], rounds: int, seconds: float | None, reference: str
+    tasks: Mapping[str, Task],
+    rounds: int,
+    seconds: float | None,
+    reference: str,
+    rehearsal: tuple[int, int] = (2, 3),
 ) -> dict[str, dict]:
     """Milliseconds a step, and the ratio to `reference` within the same round.
 
     Every round runs each task once, for about `seconds` (None: for one step, without a rehearsal),
-    beginning with another one each time. Of both numbers the median over the rounds and the
+    beginning with another one each time. In the rehearsal each runs so many steps, then so many to
+    see how long one takes. Of both numbers the median over the rounds and the
     quartiles are given.
     """
     steps = dict.fromkeys(tasks, 1)
     if seconds is not None:
         for name, run in tasks.items():
-            run(2)  # what happens only once: compilation, caches
-            steps[name] = max(1, round(seconds / (run(3) / 3)))
+            first, then = rehearsal
+            run(first)  # what happens only once: compilation, caches
+            steps[name] = max(1, round(seconds / (run(then) / then)))
     times: dict[str, list[float]] = {name: [] for name in tasks}
     names = list(tasks)
     for k in range(rounds):

@@ -1,11 +1,21 @@
 """The benchmarks compare like with like, and their tables are what was measured."""
 
 import json
+import sys
 
 import pytest
 import torch
 
-from benchmarks import rollout, step_time, tables, throughput, timing
+from benchmarks import (
+    rollout,
+    scalars,
+    scalars_accuracy,
+    step_time,
+    tables,
+    throughput,
+    timing,
+)
+from benchmarks.paper import Process
 from benchmarks.variants import VARIANTS
 
 
@@ -88,7 +98,7 @@ def test_tables_are_what_was_measured():
     assert tables.with_tables(text) == text, "type: python -m benchmarks.tables"
 
 
-@pytest.mark.parametrize("name", ["step_time", "throughput", "rollout"])
+@pytest.mark.parametrize("name", tables.WRITERS)
 def test_results_say_where_they_come_from(name):
     made = json.loads((timing.RESULTS / f"{name}.json").read_text())["provenance"]
     assert {"device", "threads", "torch", "python", "date", "command", "rounds"} <= made.keys()
@@ -98,3 +108,111 @@ def test_results_say_where_they_come_from(name):
 def test_folder_without_the_papers_code_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no src/conservative_nn; clone"):
         step_time.main(["--paper-code", str(tmp_path)])
+
+
+# Scalars: the springy pendulum beside the authors' JAX ------------------------------------------
+
+
+def test_gradient_in_closed_form_and_by_autograd_make_the_same_step():
+    net = scalars.network("hnn").double()
+    data = scalars.segments().data[:, :20].double()
+    results = []
+    for field in (net.field(scalars.pendulum.given(net)), scalars.by_autograd(net)):
+        net.zero_grad()
+        loss = scalars.mean_square(field, data)
+        loss.backward()
+        results.append([loss.detach(), *(p.grad.clone() for p in net.parameters())])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", scalars.KINDS)
+def test_step_beside_the_one_in_jax_trains(kind):
+    step = scalars.bare_step(kind)
+    first, second = step(), step()
+    assert first.isfinite()
+    assert second != first
+
+
+def test_mean_square_starts_every_interval_from_its_measured_state():
+    net = scalars.network("node")
+    data = scalars.segments().data[:, :2]
+    whole = scalars.mean_square(net.field(scalars.pendulum.given(net)), data)
+    parts = [
+        scalars.mean_square(net.field(scalars.pendulum.given(net)), data[:, :, k : k + 2])
+        for k in range(4)
+    ]
+    torch.testing.assert_close(whole, torch.stack(parts).mean())
+
+
+@pytest.mark.parametrize("kind", scalars.KINDS)
+def test_the_arrays_for_jax_are_our_network(kind):
+    """The formulas of scalars_server.py, written once more."""
+    net, arrays = scalars.network(kind), scalars.shared()
+    own = {name.removeprefix(f"{kind}_"): x for name, x in arrays.items()}
+    z = torch.from_numpy(own["z"][0])  # (5, 12)
+    v = net.vectors(z, scalars.pendulum.given(net))[0]
+    a = own["B"] @ v.numpy()
+    rows, columns = torch.triu_indices(5, 5).numpy()
+    products = (a @ a.swapaxes(1, 2))[:, rows, columns]
+    lengths = (a[:, own["lengths"]] ** 2).sum(-1) ** 0.5
+    phi = net.features(v[None])[0]
+    torch.testing.assert_close(
+        phi, torch.cat([torch.from_numpy(lengths), torch.from_numpy(products)], -1)
+    )
+    x = (phi.numpy() - own["centre"]) / own["scale"]
+    for i in range(2):
+        u = torch.from_numpy(x @ own[f"W{i}"].T + own[f"b{i}"])
+        x = torch.nn.functional.silu(u).numpy()
+    torch.testing.assert_close(torch.from_numpy(x @ own["C"].T), net.core.value(phi[None])[0])
+
+
+def test_networks_that_are_not_the_same_function_are_refused():
+    scalars.check_same(0.1, 0.10001)
+    with pytest.raises(RuntimeError, match=r"0\.2 in JAX, 0\.1 in torch"):
+        scalars.check_same(0.2, 0.1)
+    with pytest.raises(RuntimeError, match="nan in JAX"):
+        scalars.check_same(float("nan"), 0.1)
+
+
+def test_the_truth_has_no_error_and_a_runaway_the_largest():
+    true = scalars.pendulum.true_trajectories(3)
+    assert scalars_accuracy.errors(true[:, None], true) == {"state": 1e-7, "short": 0.0}
+    lost = true[:, None].clone()
+    lost[:] = torch.nan
+    assert scalars_accuracy.errors(lost, true)["state"] == 1.0
+
+
+def test_accuracy_is_reached_by_the_first_run_that_is_as_good():
+    theirs = [{"seconds": 10.0, "steps": 20, "state": 0.2}]
+    ours = [
+        {"seconds": s, "steps": 1, "state": e} for s, e in ((1.0, 0.3), (2.0, 0.1), (4.0, 0.004))
+    ]
+    found = scalars_accuracy.summary("hnn", theirs, ours)
+    assert (found["theirs"], found["ours"]) == (10.0, 2.0)
+    assert (found["published error"], found["ours, published"]) == (0.005, 4.0)
+    assert found["theirs, by pace"] == 1000
+    assert scalars_accuracy.summary("hnn", theirs, ours[:1])["ours"] is None
+
+
+SERVER = """
+import json, sys
+print("noise"); print(">", json.dumps({"made": "here"}), flush=True)
+for line in sys.stdin:
+    if "end" in line: sys.exit(3)
+    print(">", json.dumps(json.loads(line)[::-1]), flush=True)
+"""
+
+
+def test_a_process_answers_until_it_ends():
+    process = Process([sys.executable, "-c", SERVER], "this and that", {})
+    assert process.about == {"made": "here"}
+    assert process.ask("a", 1) == [1, "a"]
+    with pytest.raises(RuntimeError, match=r"ended with status 3; .* this and that"):
+        process.ask("end")
+    process.close()
+
+
+@pytest.mark.parametrize("benchmark", [scalars, scalars_accuracy])
+def test_folder_without_the_code_of_the_scalars_is_refused(benchmark, tmp_path):
+    with pytest.raises(ValueError, match="holds no scalaremlp; clone"):
+        benchmark.main(["--paper-code", str(tmp_path), "--emlp-code", str(tmp_path)])
