@@ -158,15 +158,9 @@ class Scalars(Layer):
             )
         self.register_buffer("metric", metric, persistent=False)
         i, j = torch.triu_indices(self.k, self.k)
-        pairs = torch.zeros(len(i), self.k, self.k, dtype=torch.float64)
-        rows = torch.arange(len(i))
-        pairs[rows, i, j] += 1
-        pairs[rows, j, i] += 1
-        self.register_buffer("pairs", pairs.flatten(1), persistent=False)
         self.register_buffer("places", i * self.k + j, persistent=False)
 
     metric: Tensor | None
-    pairs: Tensor  # row m: the matrix that takes a to the gradient of product m
     places: Tensor  # of the products in the flattened Gram matrix, (1,1), (1,2), ...
 
     def _products(self) -> int:
@@ -176,7 +170,9 @@ class Scalars(Layer):
         return gram(a, self.metric).flatten(-2)[..., self.places]
 
     def _gradient(self, a: Tensor, beta: Tensor) -> Tensor:
-        C = (beta @ self.pairs.to(a.dtype)).unflatten(-1, (self.k, self.k))
+        upper = beta.new_zeros(*beta.shape[:-1], self.k**2).index_copy(-1, self.places, beta)
+        C = upper.unflatten(-1, (self.k, self.k))
+        C = C + C.mT  # the diagonal twice: a . a has the gradient 2 a
         return C @ a if self.metric is None else C @ a @ self.metric.to(a)
 
     def outputs(self, m: int) -> int:

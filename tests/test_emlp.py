@@ -151,6 +151,24 @@ def test_with_64_channels_d6_is_o2():
     assert sizes[1] == sizes[0] + 2  # one for each of the two maps from hidden to hidden layer
 
 
+def test_with_vectors_as_input_128_channels_of_d6_are_equivariant_under_o2():
+    """What D6 adds at rank 6 acts on tensors with three times the angle, which vectors never fill;
+    an input of rank 3 does."""
+    elements = GROUPS["O2"].sample(6, generator=seeded(4))
+    for rep, equivariant in ((4 * V, True), (V + T(3), False)):
+        net = EMLP(rep, V, GROUPS["D6"], 128, dtype=torch.float64)
+        error = testing.assert_equivariant(
+            net.value,
+            action(rep),
+            rows(1, 6, rep.size(3)),
+            output_action=action(V),
+            elements=elements,
+            rtol=math.inf,
+        )
+        assert (error < 1e-12) == equivariant
+        assert equivariant or error > 1e-4
+
+
 @named
 def test_spreads_at_random_weights_are_near_one(name):
     group = GROUPS[name]
