@@ -15,6 +15,7 @@ _NAMES = (
     "scarce_noisy",
     "many_particle",
     "springy_pendulum",
+    "symmetry_buys",
 )
 _MODULES = {name: f"companion.experiments.{name}" for name in _NAMES}
 
