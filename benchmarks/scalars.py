@@ -24,7 +24,7 @@ from benchmarks import timing
 from benchmarks.paper import ScalarsCode, add_options
 from companion import datasets, integrators, training
 from companion.experiments import springy_pendulum as pendulum
-from companion.vectorfield import OfVectors
+from companion.vectorfield import VectorNetwork
 
 KINDS = tuple(pendulum.MODELS)
 SEGMENTS = pendulum.TRAJECTORIES  # the paper's batch: one segment of each trajectory
@@ -46,7 +46,7 @@ PLAIN, OURS = "companion's fit, components", "companion's fit, emlp-o2"
 SMALL = f"the experiment's batch: {BATCH} segments a step"
 
 
-def network(kind: str, sees: str = "scalars") -> OfVectors:
+def network(kind: str, sees: str = "scalars") -> VectorNetwork:
     """The experiment's untrained network."""
     return pendulum.network(pendulum.CELLS[f"{kind}-{sees}"], [0])
 
@@ -56,7 +56,7 @@ def segments(batch: int = SEGMENTS) -> datasets.Segments:
     return datasets.Segments(pendulum.SYSTEM, [0], n=SEGMENTS, batch=batch)
 
 
-def by_autograd(net: OfVectors) -> Callable[[Tensor], Tensor]:
+def by_autograd(net: VectorNetwork) -> Callable[[Tensor], Tensor]:
     """The field of a Hamiltonian network by differentiating its energy."""
 
     def field(z: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from companion.scalars import Layer
-from companion.vectorfield import Given, OfVectors, State
+from companion.vectorfield import Given, State, VectorNetwork
 
 
-class HamiltonianNetwork(OfVectors):
-    r"""An ensemble of learned Hamiltonians; the arguments are those of `OfVectors`.
+class HamiltonianNetwork(VectorNetwork):
+    r"""An ensemble of learned Hamiltonians; the arguments are those of `VectorNetwork`.
 
     The flow keeps $\mathcal H$, whatever the weights. With `Scalars` it is invariant under O(D),
     acting on the given vectors as well: rotating about $g$ changes nothing, so the component of

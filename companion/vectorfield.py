@@ -23,7 +23,7 @@ State = Shaped[
 Given = Shaped[Tensor, "..."]  # (m, D), (B, m, D) or (S, B, m, D)
 
 
-class OfVectors(torch.nn.Module):
+class VectorNetwork(torch.nn.Module):
     r"""An ensemble of S networks on the features of the vectors of a state.
 
     Args:
@@ -162,11 +162,11 @@ class OfVectors(torch.nn.Module):
         self.core.keep(s)
 
 
-class VectorField(OfVectors):
+class VectorField(VectorNetwork):
     r"""$\dot z = F(z, c)$: rates of positions and momenta as vectors made by the layer, eq. (9).
 
     With `Scalars` each is a sum of the vectors with invariant coefficients, equivariant by
-    construction; with `Components` each output is a component. Arguments as in `OfVectors`.
+    construction; with `Components` each output is a component. Arguments as in `VectorNetwork`.
     """
 
     def _outputs(self, layer: Layer) -> int:

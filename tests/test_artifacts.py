@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -19,6 +19,12 @@ STUCK = Figure("stuck", "seeds that stick", "count", "lower", None, 0.0, (0.0,))
 def report(figures=(DRIFT, STUCK)):
     summaries = [figure.summary() for figure in figures]
     return {"experiment": "toy", "budget": "ci", "provenance": {}, "figures": summaries}
+
+
+@dataclass(frozen=True)
+class Setting:
+    steps: int
+    hidden: tuple[int, ...]
 
 
 def weights():
@@ -51,7 +57,7 @@ def test_one_seed_has_no_spread():
     assert STUCK.summary()["ours"] == {"mean": 0.0, "spread": 0.0, "n": 1}
 
 
-@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1e200])  # whose spread is infinite
 def test_a_seed_that_ran_away_is_null_in_json(tmp_path, value):
     away = replace(DRIFT, ours=(1.0, value))
     assert away.summary()["ours"] == {"mean": None, "spread": None, "n": 2}
@@ -99,6 +105,33 @@ def test_damaged_weights_are_refused_and_left(tmp_path, damage):
         artifacts.load_weights(tmp_path)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == content
+
+
+def test_weights_of_another_experiment_are_refused(tmp_path):
+    artifacts.save_weights(tmp_path, weights(), {"experiment": "toy"})
+    assert artifacts.load_weights(tmp_path, "toy")[1] == {"experiment": "toy"}
+    with pytest.raises(ValueError, match="these are weights of 'toy', not of 'game'"):
+        artifacts.load_weights(tmp_path, "game")
+
+
+@pytest.mark.parametrize("error", [KeyError("hidden"), TypeError("depth"), RuntimeError("shape")])
+def test_weights_that_do_not_fit_say_what_to_do(tmp_path, error):
+    with (
+        pytest.raises(ValueError, match=r"do not fit this version .*train them again") as caught,
+        artifacts.fitting(tmp_path),
+    ):
+        raise error
+    assert str(tmp_path) in str(caught.value)
+    assert caught.value.__cause__ is error
+
+
+def test_settings_come_back_as_they_were():
+    setting = Setting(steps=3, hidden=(4, 5))
+    stored = json.loads(json.dumps(artifacts.settings_dict(setting)))
+    assert stored == {"steps": 3, "hidden": [4, 5]}
+    assert artifacts.as_settings(Setting, stored) == setting
+    with pytest.raises(TypeError, match="depth"):
+        artifacts.as_settings(Setting, stored | {"depth": 1})
 
 
 def test_weights_of_two_runs_in_one_folder_are_refused(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from companion import artifacts, datasets, groups, symbolic, systems, testing, t
 from companion.experiments import _springy_tuning
 from companion.experiments import springy_pendulum as experiment
 from companion.hamiltonian import HamiltonianNetwork
-from companion.vectorfield import OfVectors
+from companion.vectorfield import VectorNetwork
 
 few = settings(deadline=None, max_examples=10)
 numbers = st.integers(0, 2**31 - 1)
@@ -215,7 +215,7 @@ def test_cells_have_the_symmetry_they_are_named_after(name):
 def test_loss_is_that_of_the_true_field_at_the_truth(model):
     """Two Runge-Kutta steps of the true law miss by their own error only."""
 
-    class Truth(OfVectors):
+    class Truth(VectorNetwork):
         def field(self, given=None, extra=None):
             return lambda z: torch.cat([z[..., 6:], PENDULUM.acceleration(*z.chunk(2, -1))], -1)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from companion import datasets, groups, systems
+from companion import artifacts, datasets, groups, systems
 from companion.experiments import _symmetry_buys_measures as measures
 from companion.experiments import _symmetry_buys_models as models
 from companion.experiments import _symmetry_buys_worlds as worlds
@@ -355,7 +355,7 @@ def test_train_store_evaluate_and_resume(tmp_path, monkeypatch):
     symmetry_buys.train("ci", range(2), "cpu", tmp_path, "test", progress=False)
     assert not list(tmp_path.glob("*.checkpoint"))
     figures, about = symmetry_buys.evaluate(tmp_path, keep_curves=True)
-    assert symmetry_buys.as_settings(about["settings"]) == TINY
+    assert artifacts.as_settings(symmetry_buys.Settings, about["settings"]) == TINY
     names = [figure.name for figure in figures]
     assert len(set(names)) == len(names)
     assert {name.split()[0].strip(",") for name in names} >= {

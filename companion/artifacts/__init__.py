@@ -9,15 +9,19 @@ histories; one file a variant where together they exceed `LARGEST` bytes), `curv
 import json
 import math
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from companion._checkpoint import load_tensors, save_tensors, write_atomically
+
+T = TypeVar("T")
 
 HERE = Path(__file__).parent
 LARGEST = 1_000_000  # bytes of a file in the repository
@@ -47,7 +51,7 @@ class Figure:
         """
         values = torch.tensor(self.ours, dtype=torch.float64)
         mean, spread = values.mean().item(), values.std(correction=len(values) > 1).item()
-        finite = math.isfinite(mean)
+        finite = math.isfinite(mean) and math.isfinite(spread)  # the spread of 1e200 is not
         ours = {
             "mean": mean if finite else None,
             "spread": spread if finite else None,
@@ -102,10 +106,13 @@ def weight_files(place: Path) -> list[Path]:
     return sorted(place.glob("weights*.safetensors"))
 
 
-def load_weights(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
+def load_weights(
+    place: Path, experiment: str | None = None
+) -> tuple[dict[str, dict[str, Tensor]], dict]:
     """Reads what `save_weights` wrote.
 
-    Raises ValueError, naming the file, if one is missing, damaged, or of another run.
+    Raises ValueError, naming the file, if one is missing, damaged, or of another run, and if they
+    are not weights of the `experiment`, where one is named.
     """
     paths = weight_files(place)
     if not paths:
@@ -125,7 +132,22 @@ def load_weights(place: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
         for key, value in tensors.items():
             variant, name = key.split(".", 1)
             variants.setdefault(variant, {})[name] = value
+    if experiment is not None and about.get("experiment") != experiment:
+        raise ValueError(f"these are weights of {about.get('experiment')!r}, not of {experiment!r}")
     return variants, about
+
+
+@contextmanager
+def fitting(place: Path) -> Iterator[None]:
+    """Turns what goes wrong while stored weights are put into networks into a ValueError that says
+    what to do."""
+    try:
+        yield
+    except (KeyError, TypeError, RuntimeError, FileNotFoundError) as error:
+        raise ValueError(
+            f"the weights in {place} do not fit this version of the experiment ({error}); train "
+            "them again"
+        ) from error
 
 
 def save_curves(place: Path, curves: dict[str, Tensor]) -> None:
@@ -217,3 +239,11 @@ def _processor() -> str:
 def settings_dict(settings: Any) -> dict:
     """A settings dataclass as plain JSON."""
     return json.loads(json.dumps(asdict(settings)))
+
+
+def as_settings(cls: type[T], stored: dict) -> T:
+    """The settings dataclass from the JSON of `settings_dict`, lists as tuples.
+
+    Raises TypeError for a field it does not have.
+    """
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})

@@ -183,23 +183,14 @@ class Study:
         the weights are missing, damaged, or not of this experiment.
         """
         folder = folder or artifacts.folder(self.name)
-        states, about = artifacts.load_weights(folder)
-        if about.get("experiment") != self.name:
-            raise ValueError(
-                f"these are weights of {about.get('experiment')!r}, not of {self.name!r}"
-            )
-        try:
+        states, about = artifacts.load_weights(folder, self.name)
+        with artifacts.fitting(folder):
             hidden = tuple(about["settings"]["hidden"])
             settings = Settings(**{**about["settings"], "hidden": hidden})
             networks = {}
             for variant in self.variants:
                 networks[variant] = self.network(variant, settings, about["provenance"]["seeds"])
                 networks[variant].load_state_dict(states[variant])
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(
-                f"the weights in {folder} do not fit this version of the experiment ({error}); "
-                "train them again"
-            ) from error
         return networks, about
 
     # What a trained network does ---------------------------------------------------------------

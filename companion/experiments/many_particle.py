@@ -212,23 +212,14 @@ def load(folder: Path | None = None) -> tuple[dict[str, Network], dict]:
     `folder` is a run's folder; None means the artifact in the package. Raises ValueError if the
     weights are missing, damaged, or not of this experiment.
     """
-    states, about = artifacts.load_weights(folder or artifacts.folder(NAME))
-    if about.get("experiment") != NAME:
-        raise ValueError(f"these are weights of {about.get('experiment')!r}, not of {NAME!r}")
-    try:
-        stored = about["settings"]
-        settings = Settings(
-            **stored | {"hidden": tuple(stored["hidden"]), "sizes": tuple(stored["sizes"])}
-        )
+    folder = folder or artifacts.folder(NAME)
+    states, about = artifacts.load_weights(folder, NAME)
+    with artifacts.fitting(folder):
+        settings = artifacts.as_settings(Settings, about["settings"])
         networks = {}
         for variant in VARIANTS:
             networks[variant] = network(variant, settings, about["provenance"]["seeds"])
             networks[variant].load_state_dict(states[variant])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"the weights in {folder or artifacts.folder(NAME)} do not fit this version of the "
-            f"experiment ({error}); train them again"
-        ) from error
     return networks, about
 
 

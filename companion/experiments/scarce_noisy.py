@@ -166,35 +166,24 @@ def load(folder: Path | None = None) -> tuple[dict[str, Ensemble], dict]:
     weights are missing, damaged, or not of this experiment.
     """
     folder = folder or artifacts.folder(NAME)
-    _, about = artifacts.load_weights(folder)
-    if about.get("experiment") != NAME:
-        raise ValueError(f"these are weights of {about.get('experiment')!r}, not of {NAME!r}")
+    _, about = artifacts.load_weights(folder, NAME)
     networks = {}
-    try:
+    with artifacts.fitting(folder):
         settings = as_settings(about["settings"])
         for part in parts():
             networks[part] = untrained(part, settings, about["provenance"]["seeds"])
             state, known = load_tensors(folder / f"{part}.safetensors")
             networks[part].load_state_dict(state)
             about.setdefault("stopped", {})[part] = known["stopped"]
-    except (KeyError, TypeError, RuntimeError, FileNotFoundError) as error:
-        raise ValueError(
-            f"the weights in {folder} do not fit this version of the experiment ({error}); "
-            "train them again"
-        ) from error
     return networks, about
 
 
 def as_settings(stored: dict) -> Settings:
     """The settings of a run, from the JSON they were stored as."""
-
-    def tuples(values: dict) -> dict:
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
     return Settings(
-        scarce_kepler.Settings(**tuples(stored["kepler"])),
-        scarce_symmetries.Settings(**tuples(stored["plane"])),
-        scarce_projections.Settings(**tuples(stored["sky"])),
+        artifacts.as_settings(scarce_kepler.Settings, stored["kepler"]),
+        artifacts.as_settings(scarce_symmetries.Settings, stored["plane"]),
+        artifacts.as_settings(scarce_projections.Settings, stored["sky"]),
     )
 
 

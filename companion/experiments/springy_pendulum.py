@@ -13,6 +13,7 @@ relative to pivot and first mass.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from companion.experiments import _lagrangian
 from companion.hamiltonian import HamiltonianNetwork
 from companion.representations import SCALAR, V
 from companion.scalars import Components, Layer, Scalars
-from companion.vectorfield import OfVectors, VectorField
+from companion.vectorfield import VectorField, VectorNetwork
 
 NAME = "springy_pendulum"
 SUMMARY = "A springy double pendulum: scalars against equivariant layers and plain networks"
@@ -140,7 +141,7 @@ def network(
     seeds: Sequence[int],
     widest: int = 128,
     device: torch.device | str = "cpu",
-) -> OfVectors:
+) -> VectorNetwork:
     """An untrained network of a cell, its features standardised on trajectories of their own."""
     first, width = layer(cell.sees), min(cell.width, widest)
     hidden: tuple[int, ...] | EMLP = (width, width)
@@ -150,17 +151,22 @@ def network(
         out = 4 * V if cell.model == "node" else SCALAR
         hidden = EMLP(seen, out, group, width, 2, seeds=seeds, output_scale=0.1, device=device)
     net = MODELS[cell.model](first, 2, hidden, seeds=seeds, device=device)
-    z = datasets.Segments(SYSTEM, [2**20], device=device).data[0].flatten(0, 1)
-    net.standardise(z, given(net))
+    net.standardise(_typical_states().to(device), given(net))
     return net
 
 
-def given(net: OfVectors) -> Tensor | None:
+@cache
+def _typical_states() -> Float[Tensor, "B 12"]:
+    """States that every network's features are standardised on; made once, for all cells."""
+    return datasets.Segments(SYSTEM, [2**20]).data[0].flatten(0, 1)
+
+
+def given(net: VectorNetwork) -> Tensor | None:
     """Pivot and gravity, for a network that is told of them."""
     return SYSTEM.given if net.layer.n > 2 * net.n else None
 
 
-def loss(net: OfVectors, segments: Float[Tensor, "S B chunk 12"]) -> Float[Tensor, " S"]:
+def loss(net: VectorNetwork, segments: Float[Tensor, "S B chunk 12"]) -> Float[Tensor, " S"]:
     r"""$\log(1 + 1000\, |\hat z - z|^2 / 12)$, averaged over the intervals of the segments.
 
     Every interval starts from the measured state and is two Runge-Kutta steps long. The logarithm
@@ -181,7 +187,7 @@ def train_cell(
     checkpoint: Path | None = None,
     progress: bool = True,
     **changes,
-) -> tuple[OfVectors, training.History]:
+) -> tuple[VectorNetwork, training.History]:
     """Trains a cell of the table, all seeds at once; `changes` replace settings of the budget."""
     settings, cell = replace(SETTINGS[budget], **changes), CELLS[name]
     where = training.device(device)
@@ -222,27 +228,20 @@ def train(
     artifacts.save_weights(folder, states, about)
 
 
-def load(folder: Path | None = None) -> tuple[dict[str, OfVectors], dict]:
+def load(folder: Path | None = None) -> tuple[dict[str, VectorNetwork], dict]:
     """The trained networks by cell, and what is known about them.
 
     `folder` is a run's folder; None means the artifact in the package. Raises ValueError if the
     weights are missing, damaged, or not of this experiment.
     """
     folder = folder or artifacts.folder(NAME)
-    states, about = artifacts.load_weights(folder)
-    if about.get("experiment") != NAME:
-        raise ValueError(f"these are weights of {about.get('experiment')!r}, not of {NAME!r}")
-    try:
+    states, about = artifacts.load_weights(folder, NAME)
+    with artifacts.fitting(folder):
         seeds, settings = about["provenance"]["seeds"], about["settings"]
         networks = {}
         for name in settings["cells"]:
             networks[name] = network(CELLS[name], seeds, settings["widest"])
             networks[name].load_state_dict(states[name])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(
-            f"the weights in {folder} do not fit this version of the experiment ({error}); "
-            "train them again"
-        ) from error
     return networks, about
 
 
@@ -257,7 +256,7 @@ def true_trajectories(n: int = TESTED) -> Float[Tensor, "points n 12"]:
 
 @torch.no_grad()
 def rollout(
-    net: OfVectors, z: Float[Tensor, "B 12"], points: int = POINTS
+    net: VectorNetwork, z: Float[Tensor, "B 12"], points: int = POINTS
 ) -> Float[Tensor, "points S B 12"]:
     """Trajectories of all members from the same states, a state every 0.2, steps of 0.1."""
     start = z.to(next(net.parameters())).expand(net.S, *z.shape)
@@ -314,7 +313,7 @@ def evaluate(
     return rows, about
 
 
-def _figures(cell: Cell, net: OfVectors, error: Errors) -> list[Figure]:
+def _figures(cell: Cell, net: VectorNetwork, error: Errors) -> list[Figure]:
     """The rows of one cell."""
     aim = {"node-scalars": 0.003, "hnn-scalars": 0.001}.get(cell.name)
     along = f"geometric mean over {TESTED} test trajectories"

@@ -241,33 +241,17 @@ def load(folder: Path | None = None) -> tuple[dict[str, Network], dict]:
     weights are missing, damaged, or not of this experiment.
     """
     folder = folder or artifacts.folder(NAME)
-    _, about = artifacts.load_weights(folder)
-    if about.get("experiment") != NAME:
-        raise ValueError(f"these are weights of {about.get('experiment')!r}, not of {NAME!r}")
+    _, about = artifacts.load_weights(folder, NAME)
     networks = {}
-    try:
-        settings = as_settings(about["settings"])
+    with artifacts.fitting(folder):
+        settings = artifacts.as_settings(Settings, about["settings"])
         for name, part in parts(settings).items():
             _, members = _scarce.grid(part.sizes, about["provenance"]["seeds"])
             networks[name] = Network(part.sees, settings.width, members)
             state, known = load_tensors(folder / f"{name}.safetensors")
             networks[name].load_state_dict(state)
             about.setdefault("seconds", {})[name] = known["seconds"]
-    except (KeyError, TypeError, RuntimeError, FileNotFoundError) as error:
-        raise ValueError(
-            f"the weights in {folder} do not fit this version of the experiment ({error}); "
-            "train them again"
-        ) from error
     return networks, about
-
-
-def as_settings(stored: dict) -> Settings:
-    """The settings of a run, from the JSON they were stored as."""
-
-    def tuples(values: dict) -> dict:
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-    return Settings(**tuples(stored))
 
 
 # The figures -----------------------------------------------------------------------------------
@@ -281,7 +265,8 @@ def evaluate(
     With `keep_curves` everything that the book draws is written beside the weights.
     """
     networks, about = load(folder)
-    settings, seeds = as_settings(about["settings"]), about["provenance"]["seeds"]
+    settings = artifacts.as_settings(Settings, about["settings"])
+    seeds = about["provenance"]["seeds"]
     for net in networks.values():
         net.double()
     curves = measures.all_curves(networks, parts(settings), len(seeds), progress)
