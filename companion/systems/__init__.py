@@ -8,13 +8,19 @@ from companion.systems.anisotropic_oscillator import AnisotropicOscillator
 from companion.systems.base import Parameter, System
 from companion.systems.central_force import CentralForce
 from companion.systems.charged_particle import ChargedParticle
+from companion.systems.coupled_oscillators import CoupledOscillators
+from companion.systems.double_pendulum import DoublePendulum
 from companion.systems.free_particle import FreeParticle
 from companion.systems.harmonic_oscillator import HarmonicOscillator
 from companion.systems.kepler import Kepler
+from companion.systems.magnetic_field import MagneticField
 from companion.systems.many_body import ManyBody
 from companion.systems.pendulum import Pendulum
 from companion.systems.schwarzschild import Schwarzschild
+from companion.systems.spherical_pendulum import SphericalPendulum
 from companion.systems.springy_pendulum import SpringyPendulum
+from companion.systems.three_body import ThreeBody
+from companion.systems.two_body import TwoBody
 from companion.systems.two_particle import TwoParticle
 from companion.systems.wave import Wave
 
@@ -22,13 +28,19 @@ _SYSTEMS: dict[str, Callable[..., System]] = {
     "anisotropic-oscillator": AnisotropicOscillator,
     "central-force": CentralForce,
     "charged-particle": ChargedParticle,
+    "coupled-oscillators": CoupledOscillators,
+    "double-pendulum": DoublePendulum,
     "free-particle": FreeParticle,
     "harmonic-oscillator": HarmonicOscillator,
     "kepler": Kepler,
+    "magnetic-field": MagneticField,
     "many-body": ManyBody,
     "pendulum": Pendulum,
     "schwarzschild": Schwarzschild,
+    "spherical-pendulum": SphericalPendulum,
     "springy-pendulum": SpringyPendulum,
+    "three-body": ThreeBody,
+    "two-body": TwoBody,
     "two-particle": TwoParticle,
 }
 
@@ -36,15 +48,21 @@ __all__ = [
     "AnisotropicOscillator",
     "CentralForce",
     "ChargedParticle",
+    "CoupledOscillators",
+    "DoublePendulum",
     "FreeParticle",
     "HarmonicOscillator",
     "Kepler",
+    "MagneticField",
     "ManyBody",
     "Parameter",
     "Pendulum",
     "Schwarzschild",
+    "SphericalPendulum",
     "SpringyPendulum",
     "System",
+    "ThreeBody",
+    "TwoBody",
     "TwoParticle",
     "Wave",
     "get",

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import sympy
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from companion import _march, integrators, symbolic
+from companion import _algebra, _march, integrators, symbolic
 
 Real = float | int
 
@@ -28,7 +28,8 @@ class System:
 
     Equations of motion, energy and Noether charges are derived from :attr:`lagrangian` on first use
     and compiled to torch; nothing is typed twice. States are pairs ``(q, qdot)`` of tensors
-    ``(..., d)``; dtype and device of the results are those of the inputs.
+    ``(..., d)``, or points ``z = (q, p)`` of phase space, tensors ``(..., 2 d)`` with all
+    coordinates before all momenta; dtype and device of the results are those of the inputs.
 
     Args:
         name: how ``systems.get`` knows it.
@@ -105,6 +106,63 @@ class System:
     def momentum_expressions(self) -> list[sympy.Expr]:
         """The momenta conjugate to the coordinates, p_i = dL/dqdot_i."""
         return [self.lagrangian.diff(v) for v in self.qdot]
+
+    @cached_property
+    def p(self) -> tuple[sympy.Symbol, ...]:
+        """Symbols of the momenta conjugate to :attr:`q`."""
+        return symbolic.momenta(" ".join(str(x) for x in self.q))
+
+    @cached_property
+    def hamiltonian_expression(self) -> sympy.Expr:
+        r"""H(q, p), the Legendre transform of the Lagrangian.
+
+        If L is quadratic in the velocities, :math:`L = \frac12 \dot q^T M \dot q + b \cdot \dot q
+        - V`, it is :math:`H = \frac12 (p - b)^T M^{-1} (p - b) + V`, and sympy need not simplify.
+        """
+        mass = sympy.hessian(self.lagrangian, list(self.qdot))
+        if mass.free_symbols & set(self.qdot):
+            return symbolic.legendre(self.lagrangian, self.q, self.qdot, self.p)
+        rest = dict.fromkeys(self.qdot, sympy.S.Zero)
+        kinetic = sympy.Matrix(
+            [a - b.xreplace(rest) for a, b in zip(self.p, self.momentum_expressions, strict=True)]
+        )
+        if mass.is_diagonal():
+            velocity = [kinetic[i] / mass[i, i] for i in range(self.d)]
+        else:
+            velocity = _algebra.solve(mass, kinetic)
+        T = (kinetic.T * sympy.Matrix(velocity))[0] / 2
+        if not mass.is_diagonal():
+            T = min(T, cast(sympy.Expr, sympy.factor(T)), key=sympy.count_ops)
+        return T - self.lagrangian.xreplace(rest)
+
+    @cached_property
+    def flow_expressions(self) -> list[sympy.Expr]:
+        """Hamilton's equations: dH/dp, then -dH/dq."""
+        rates, forces = symbolic.hamilton(self.hamiltonian_expression, self.q, self.p)
+        return [*rates, *forces]
+
+    @cached_property
+    def phase_charge_expressions(self) -> dict[str, sympy.Expr]:
+        r"""Conserved functions of (q, p): the Noether charges, then what the system adds.
+
+        The charge of the generator :math:`\xi(q)` with gauge term K is
+        :math:`\sum_i \xi_i(q)\, p_i - K(q)`.
+        """
+        noether = {
+            name: sympy.Add(*(x * a for x, a in zip(xi, self.p, strict=True)))
+            - self.gauges.get(name, 0)
+            for name, xi in self.symmetries.items()
+        }
+        return noether | self._hidden_charges()
+
+    def _hidden_charges(self) -> dict[str, sympy.Expr]:
+        """Conserved functions of (q, p) that no point transformation of :attr:`q` explains."""
+        return {}
+
+    @property
+    def phase_charge_names(self) -> list[str]:
+        """Names of the conserved functions, in the order of :meth:`phase_charges`."""
+        return list(self.phase_charge_expressions)
 
     # Compiled with torch, for the machine --------------------------------------------------------
 
@@ -192,17 +250,87 @@ class System:
         second or two of compiling are over. Raises ValueError as `solve` does.
         """
         y = torch.cat([q, qdot], dim=-1)
+        return self._march(self.rhs, "_machine_code", y, dt, steps, every)
+
+    def _march(
+        self, f: Callable, machine_code: str, y: Tensor, dt: Real, steps: int, every: int
+    ) -> Tensor:
+        """RK4 of y' = f(y); the attribute `machine_code` is f compiled, made on first use."""
         if y.dtype != torch.float64 or y.is_cuda:
             with torch.no_grad():
-                return integrators.solve(self.rhs, y, dt, steps, every=every)
+                return integrators.solve(f, y, dt, steps, every=every)
         integrators.check(y, dt, steps, "rk4", every, compensated=False)
-        self.rhs(y)  # refuses a last axis other than 2 d
-        return _march.march(self._machine_code, y, dt, steps, every)
+        f(y)  # refuses a last axis other than 2 d
+        return _march.march(getattr(self, machine_code), y, dt, steps, every)
 
     @cached_property
     def _machine_code(self) -> Callable:
         right_side = [*self.qdot, *self.acceleration_expressions]
         return _march.machine_code(right_side, [*self.q, *self.qdot], self.values)
+
+    # The same in phase space ---------------------------------------------------------------------
+
+    def _compile_phase(self, expressions: sympy.Expr | list[sympy.Expr]) -> Callable[..., Tensor]:
+        return symbolic.to_torch(expressions, [(*self.q, *self.p)], self.values)
+
+    @cached_property
+    def _hamiltonian(self) -> Callable[..., Tensor]:
+        return self._compile_phase(self.hamiltonian_expression)
+
+    @cached_property
+    def _flow(self) -> Callable[..., Tensor]:
+        return self._compile_phase(self.flow_expressions)
+
+    @cached_property
+    def _velocity(self) -> Callable[..., Tensor]:
+        return self._compile_phase(self.flow_expressions[: self.d])
+
+    @cached_property
+    def _phase_charges(self) -> Callable[..., Tensor]:
+        return self._compile_phase(list(self.phase_charge_expressions.values()))
+
+    def hamiltonian(self, z: Shaped[Tensor, "*batch two_d"]) -> Float[Tensor, "*batch"]:
+        """H at z = (q, p). Raises ValueError for a last axis other than 2 d."""
+        return self._hamiltonian(self._point(z))
+
+    def flow(self, z: Shaped[Tensor, "*batch two_d"]) -> Float[Tensor, "*batch two_d"]:
+        """Hamilton's equations, (dH/dp, -dH/dq) at z = (q, p), for the integrators.
+
+        Raises ValueError for a last axis other than 2 d.
+        """
+        return self._flow(self._point(z))
+
+    def velocity(self, z: Shaped[Tensor, "*batch two_d"]) -> Float[Tensor, "*batch d"]:
+        """The velocities dH/dp at z = (q, p). Raises ValueError for a last axis other than 2 d."""
+        return self._velocity(self._point(z))
+
+    def phase_charges(self, z: Shaped[Tensor, "*batch two_d"]) -> Float[Tensor, "*batch k"]:
+        """The conserved functions at z = (q, p), in the order of :attr:`phase_charge_names`.
+
+        Raises ValueError for a last axis other than 2 d.
+        """
+        return self._phase_charges(self._point(z))
+
+    def phase_rollout(
+        self, z: Shaped[Tensor, "*batch two_d"], dt: Real, steps: int, every: int = 1
+    ) -> Float[Tensor, "time *batch two_d"]:
+        """:meth:`rollout` with Hamilton's equations: `(steps / every + 1, ..., 2 d)`, all (q, p).
+
+        Raises ValueError as `rollout` does.
+        """
+        return self._march(self.flow, "_phase_machine_code", z, dt, steps, every)
+
+    def _point(self, z: Tensor) -> Tensor:
+        if z.shape[-1:] != (2 * self.d,):
+            raise ValueError(
+                f"z: expected shape (..., {2 * self.d}), positions then momenta of {self.name}; "
+                f"got {tuple(z.shape)}"
+            )
+        return z
+
+    @cached_property
+    def _phase_machine_code(self) -> Callable:
+        return _march.machine_code(self.flow_expressions, [*self.q, *self.p], self.values)
 
     # Initial conditions --------------------------------------------------------------------------
 
@@ -217,6 +345,37 @@ class System:
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """n random states ``(q, qdot)`` typical of the motion, drawn with ``generator``."""
         raise NotImplementedError(f"{type(self).__name__} defines no sampler")
+
+    def sample_phase(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Float[Tensor, "n two_d"]:
+        """n random points z = (q, p): the states of :meth:`sample` with their momenta."""
+        q, qdot = self.sample(n, generator, dtype)
+        return torch.cat([q, self.momentum(q, qdot)], dim=-1)
+
+
+class PhaseSpaceSystem(System):
+    """A system whose random states are drawn in phase space, by :meth:`sample_phase`."""
+
+    def sample_phase(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> Float[Tensor, "n two_d"]:
+        """n random points z = (q, p) typical of the motion, drawn with ``generator``."""
+        raise NotImplementedError(f"{type(self).__name__} defines no sampler")
+
+    def sample(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """The states of :meth:`sample_phase`, with velocities."""
+        z = self.sample_phase(n, generator, dtype)
+        return z[:, : self.d], self.velocity(z)
+
+    def initial(
+        self, dtype: torch.dtype = torch.float64
+    ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        """One state of :meth:`sample`, always the same."""
+        q, qdot = self.sample(1, torch.Generator().manual_seed(0))
+        return q[0].to(dtype), qdot[0].to(dtype)
 
 
 def _check(symbol: sympy.Symbol, parameter: Parameter) -> None:
