@@ -5,7 +5,7 @@ networks are made of: the edges and vertices of `companion.graph`, the density o
 `companion.fields`. The members of the ensemble never mix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -83,11 +83,33 @@ class Dense(torch.nn.Module):
 
     def gradient(self, x: Tensor) -> Tensor:
         """The gradient `(S, R, inputs)` of a network with one output."""
+        _, slopes = self._forward(x)
+        return self._back(self.output.expand(-1, x.shape[1], -1), slopes)
+
+    def pull(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The outputs, and the function that takes slopes in the outputs `(S, R, outputs)` to
+        slopes in the inputs `(S, R, inputs)`."""
+        y, slopes = self._forward(x)
+        return torch.bmm(y, self.output.mT), lambda c: self._back(torch.bmm(c, self.output), slopes)
+
+    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs and their gradients `(S, R, outputs, inputs)`."""
+        y, slopes = self._forward(x)
+        R, k = x.shape[1], self.output.shape[1]
+        rows = self.output[:, None].expand(-1, R, -1, -1).flatten(1, 2)
+        slopes = [s[:, :, None].expand(-1, -1, k, -1).flatten(1, 2) for s in slopes]
+        return torch.bmm(y, self.output.mT), self._back(rows, slopes).unflatten(1, (R, k))
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The last hidden layer, and the slopes of the activations on the way."""
         x, slopes = self._scaled(x), []
         for W, b in zip(self.weights, self.biases, strict=True):
             x, slope, _ = self.activation.jet(torch.baddbmm(b[:, None], x, W.mT))
             slopes.append(slope)
-        beta = self.output.expand(-1, x.shape[1], -1)
+        return x, slopes
+
+    def _back(self, beta: Tensor, slopes: list[Tensor]) -> Tensor:
+        """Slopes in the inputs from slopes in the last hidden layer."""
         for W, slope in zip(reversed(self.weights), reversed(slopes), strict=True):
             beta = torch.bmm(beta * slope, W)
         return beta / self.scale[:, None]

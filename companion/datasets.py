@@ -253,6 +253,92 @@ class Segments:
         return (self.data[members, rows.to(self.data.device)],)
 
 
+class Rates:
+    r"""States of true trajectories and their rates: the data of Greydanus et al. (2019).
+
+    A member owns `n` trajectories of `points` states $z = (q, p)$, equally spaced from 0 to `T`,
+    noise-free, with the true $\dot z$. Called with a step it returns that step's minibatch, drawn
+    with replacement from all of them: a pure function of seed and step.
+
+    Args:
+        system: whose motion it is; must be able to `sample_phase`.
+        seeds: one for each member; the trajectories of different seeds are different ones.
+        n: trajectories a member.
+        points, T: the sampling.
+        batch: states in a minibatch.
+        substeps: RK4 steps between two states.
+        dtype, device: of the tensors returned.
+
+    Attributes: `data`, all states `(S, points, n, 2 d)`, and `rates`, theirs.
+
+    Raises:
+        ValueError: no seeds, a size that is out of range, or a trajectory that RK4 cannot follow
+            with so few substeps.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        seeds: Sequence[int],
+        n: int,
+        points: int,
+        T: float,
+        batch: int = 128,
+        substeps: int = 40,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not seeds or min(n, batch, substeps) < 1 or points < 2 or not 0 < T < float("inf"):
+            raise ValueError(
+                "expected one seed or more, n, batch and substeps >= 1, points >= 2 and a finite "
+                f"T > 0, got {len(seeds)} seeds, n = {n}, batch = {batch}, substeps = {substeps}, "
+                f"points = {points}, T = {T}"
+            )
+        self.seeds, self.batch = tuple(seeds), batch
+        paths = []
+        for seed in seeds:
+            z = system.sample_phase(n, torch.Generator().manual_seed(_mix(seed, 0)))
+            paths.append(phase_trajectories(system, z, points, T, substeps))
+        path = torch.stack(paths)
+        if not path.isfinite().all():
+            raise ValueError(
+                f"a trajectory of {system.name} is not finite with substeps = {substeps} between "
+                f"states {T / (points - 1):.3g} apart; take more of them"
+            )
+        self.data = path.to(dtype=dtype, device=device)
+        self.rates = system.flow(path).to(dtype=dtype, device=device)
+        self._z, self._zdot = self.data.flatten(1, 2), self.rates.flatten(1, 2)
+
+    def __call__(self, step: int) -> tuple[Float[Tensor, "S B two_d"], Float[Tensor, "S B two_d"]]:
+        """States and rates of a step, each `(S, B, 2 d)`; ValueError for step < 0."""
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, got {step}")
+        rows = [
+            torch.randint(
+                self._z.shape[1],
+                (self.batch,),
+                generator=torch.Generator().manual_seed(_mix(seed, step + 1)),
+            )
+            for seed in self.seeds
+        ]
+        index = torch.stack(rows).to(self._z.device)
+        members = torch.arange(len(rows), device=index.device)[:, None]
+        return self._z[members, index], self._zdot[members, index]
+
+
+def phase_trajectories(
+    system: System,
+    z: Float[Tensor, "*batch two_d"],
+    points: int,
+    T: float,
+    substeps: int = 40,
+) -> Float[Tensor, "points *batch two_d"]:
+    """True trajectories from states z, `points` states from 0 to T, RK4 with `substeps` between."""
+    return system.phase_rollout(
+        z, T / (points - 1) / substeps, (points - 1) * substeps, every=substeps
+    )
+
+
 def trajectories(
     system: System,
     q: Float[Tensor, "*batch d"],
