@@ -104,13 +104,13 @@ class PaperCode(Process):
 
     def __init__(self, folder: Path, python: Path, threads: int) -> None:
         address = "https://github.com/eikehmueller/mlconservation_code"
-        digest = _digest("--paper-code", folder, "src/conservative_nn", "*.py", address)
+        own = digest("--paper-code", folder, "src/conservative_nn", "*.py", address)
         super().__init__(
             [python.absolute(), HERE / "paper_server.py", folder.resolve() / "src", threads],
             "tensorflow, tf-keras and toml",
             {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
-        self.about["sha256 of src/conservative_nn/*.py"] = digest
+        self.about["sha256 of src/conservative_nn/*.py"] = own
 
     def task(self, case: str, kind: str) -> Task:
         """Runs steps of a case: "bare" ones on a fixed batch, or those of its `fit`."""
@@ -134,23 +134,23 @@ class ScalarsCode(Process):
 
     def __init__(self, folder: Path, emlp: Path, python: Path, threads: int, data: Path) -> None:
         address = "https://github.com/weichiyao/ScalarEMLP"
-        digest = _digest("--paper-code", folder, "scalaremlp", "**/*.py", address)
+        own = digest("--paper-code", folder, "scalaremlp", "**/*.py", address)
         address = "https://github.com/mfinzi/equivariant-MLP"
-        emlp_digest = _digest("--emlp-code", emlp, "emlp", "**/*.py", address)
+        emlp_digest = digest("--emlp-code", emlp, "emlp", "**/*.py", address)
         server = HERE / "scalars_server.py"
         super().__init__(
             [python.absolute(), server, folder.resolve(), emlp.resolve(), data.resolve(), threads],
             "jax, objax, optax, plum-dispatch and tqdm",
             {"XLA_FLAGS": f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()}"},
         )
-        self.about |= {"sha256 of scalaremlp": digest, "of emlp": emlp_digest}
+        self.about |= {"sha256 of scalaremlp": own, "of emlp": emlp_digest}
 
     def task(self, kind: str, name: str) -> Task:
         """Runs training steps of a variant; processor time."""
         return lambda n: self.ask("steps", kind, name, n)
 
 
-def _digest(option: str, folder: Path, inside: str, pattern: str, address: str) -> str:
+def digest(option: str, folder: Path, inside: str, pattern: str, address: str) -> str:
     """Of the files of a clone; ValueError if it does not hold them."""
     files = sorted((folder.resolve() / inside).glob(pattern))
     if not files:

@@ -15,6 +15,7 @@ TITLES = {
     "two_particle": "Two particles, rotations + translations",
     "node": "Springy pendulum, N-ODE",
     "hnn": "Springy pendulum, HNN",
+    "two_body": "Two bodies",
 }
 
 
@@ -102,6 +103,7 @@ WRITERS = {
     "rollout": table,
     "scalars": table,
     "scalars_accuracy": accuracy,
+    "canonical": table,
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import (
+    canonical,
     rollout,
     scalars,
     scalars_accuracy,
@@ -216,3 +217,36 @@ def test_a_process_answers_until_it_ends():
 def test_folder_without_the_code_of_the_scalars_is_refused(benchmark, tmp_path):
     with pytest.raises(ValueError, match="holds no scalaremlp; clone"):
         benchmark.main(["--paper-code", str(tmp_path), "--emlp-code", str(tmp_path)])
+
+
+# Canonical: Hamiltonian and symmetry control networks on two bodies -------------------------------
+
+
+def test_losses_in_closed_form_are_those_that_autograd_writes_out():
+    canonical.check_same()
+    z, zdot = (x.double() for x in canonical.data()(0))
+    net = canonical.scnn(dtype=torch.float64)
+    ours, naive = net.losses(z, zdot), canonical.naive_losses(net, z, zdot)
+    for a, b in zip(ours, naive, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_a_loss_that_is_another_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        canonical, "control_loss_twice", lambda net, z, zdot: net.losses(z, zdot).hnn
+    )
+    with pytest.raises(RuntimeError, match="SymmetryControlNetwork: the loss is"):
+        canonical.check_same()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_steps_of_a_symmetry_control_network_train(exact):
+    step = canonical.bare_step(canonical.scnn(exact=exact), canonical.rates_loss)
+    first, second = step(), step()
+    assert first.isfinite()
+    assert second != first  # the same batch: the weights have moved
+
+
+def test_folder_without_the_code_of_hamiltonian_networks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no .*clone https://github\.com/greydanus"):
+        canonical.TheirCode(tmp_path)
