@@ -1,0 +1,43 @@
+"""A charged particle in a magnetic and an electric field (Syväri et al. 2021, A.2)."""
+
+from collections.abc import Sequence
+
+from companion import systems
+from companion.experiments._canonical import Model, Settings, Task
+from companion.symplectic import LinearSymplectic
+
+NAME = "magnetic_field"
+SUMMARY = "A charged particle in a magnetic field and a trap"
+PAPER = "Syväri et al. (2021), section A.2 and table 1"
+
+
+def modes(seeds: Sequence[int], width: int) -> LinearSymplectic:
+    """An exactly canonical map: any linear one. It can reach the normal modes; `width` has no
+    part."""
+    return LinearSymplectic(2, seeds)
+
+
+MODELS = {
+    "hnn": Model("hnn"),
+    "scnn": Model("scnn", n=2, circular=(0, 1)),
+    "exact": Model("exact", n=2, circular=(0, 1), make=modes),
+    "scnn-straight": Model("scnn", n=2, alpha_1=1e-2, alpha_2=1e-2),
+}
+TASK = Task(
+    name=NAME,
+    summary=SUMMARY,
+    section="A.2",
+    system=systems.MagneticField(),
+    models=MODELS,
+    settings={
+        "ci": Settings(steps=300, models=("hnn", "scnn"), width=32, warmup=15),
+        "demo": Settings(steps=2000, models=("hnn", "scnn", "exact")),
+        "full": Settings(steps=3000, models=tuple(MODELS), warmup=150),
+    },
+    trajectories=80,
+    tested=20,
+    points=500,
+    T=10.0,
+)
+SYSTEM, SETTINGS = TASK.system, TASK.settings
+train, load, evaluate = TASK.train, TASK.load, TASK.evaluate
