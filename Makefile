@@ -11,6 +11,8 @@
 # PYTHON=python3.12 chooses the interpreter; any Python from 3.10 on will do.
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids gigabytes of CUDA on Linux without a GPU.
 # CONSTRAINTS= installs the newest versions instead of the pinned ones.
+# COMPANION_DATA=folder holds the measurements of the chapter on real data; without it they come from
+# ../shared/data, if that is there, or from the network, or a simulation stands in.
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -19,6 +21,8 @@ CONSTRAINTS ?= constraints.txt
 EXPERIMENT ?= kepler
 BUDGET ?= demo
 JOBS ?= 2
+COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data/schmidt_lipson)
+export COMPANION_DATA
 
 VENV := .venv
 BIN := $(VENV)/bin

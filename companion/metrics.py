@@ -48,7 +48,11 @@ def max_deviation(
 
     A trajectory that blew up has the deviation inf, never a finite one.
     """
-    return relative_deviation(I, reference=reference).nan_to_num(nan=torch.inf).amax(0)
+    return (
+        relative_deviation(I, reference=reference)
+        .nan_to_num(nan=torch.inf, posinf=torch.inf)
+        .amax(0)
+    )
 
 
 def trajectory_distance(

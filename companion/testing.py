@@ -187,7 +187,7 @@ def _tolerance(output: Tensor, rtol: float | None) -> float:
 
 
 def _judge(law: str, error: Tensor, tolerance: float, places: str) -> float:
-    error = error.detach().nan_to_num(nan=torch.inf)
+    error = error.detach().nan_to_num(nan=torch.inf, posinf=torch.inf)
     worst = error.max().item()
     if not worst <= tolerance:
         index = tuple(int(i) for i in torch.unravel_index(error.argmax(), error.shape))

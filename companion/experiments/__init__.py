@@ -16,6 +16,16 @@ _NAMES = (
     "many_particle",
     "springy_pendulum",
     "symmetry_buys",
+    "two_body",
+    "loss_weights",
+    "three_body",
+    "coupled_oscillators",
+    "magnetic_field",
+    "spherical_pendulum",
+    "double_pendulum",
+    "conserved_number",
+    "real_oscillators",
+    "real_pendulum",
 )
 _MODULES = {name: f"companion.experiments.{name}" for name in _NAMES}
 

@@ -308,7 +308,7 @@ def copy(net: LagrangianNetwork, dtype: torch.dtype) -> LagrangianNetwork:
 
 def max_per_seed(deviation: Float[Tensor, "time S"]) -> tuple[float, ...]:
     """The largest value of each member; inf for one that ran away."""
-    return tuple(deviation.nan_to_num(nan=torch.inf).amax(0).tolist())
+    return tuple(deviation.nan_to_num(nan=torch.inf, posinf=torch.inf).amax(0).tolist())
 
 
 def time_to(t: Float[Tensor, " time"], deviation: Tensor, limit: float) -> tuple[float, ...]:

@@ -398,7 +398,7 @@ def _curves(name: str, run: Rollout) -> dict[str, Tensor]:
 
 
 def _largest(drift: Tensor) -> tuple[float, ...]:
-    return tuple(drift.nan_to_num(nan=torch.inf).amax(0).tolist())
+    return tuple(drift.nan_to_num(nan=torch.inf, posinf=torch.inf).amax(0).tolist())
 
 
 def _times(path: Tensor, keep: float) -> Tensor:
