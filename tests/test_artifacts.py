@@ -125,6 +125,24 @@ def test_weights_that_do_not_fit_say_what_to_do(tmp_path, error):
     assert caught.value.__cause__ is error
 
 
+def test_networks_come_back_with_their_weights(tmp_path):
+    made = {"wide": torch.nn.Linear(2, 5), "narrow": torch.nn.Linear(2, 1)}
+    about = {"experiment": "toy", "sizes": [["wide", 5], ["narrow", 1]]}
+    artifacts.save_weights(tmp_path, {k: net.state_dict() for k, net in made.items()}, about)
+
+    def untrained(about):
+        return ((name, torch.nn.Linear(2, size)) for name, size in about["sizes"])
+
+    networks, known = artifacts.load_networks("toy", tmp_path, untrained)
+    assert known == about
+    for name, net in made.items():
+        assert torch.equal(networks[name].weight, net.weight)
+    with pytest.raises(ValueError, match="do not fit this version"):
+        artifacts.load_networks("toy", tmp_path, lambda about: [("wide", torch.nn.Linear(3, 5))])
+    with pytest.raises(ValueError, match="do not fit this version"):
+        artifacts.load_networks("toy", tmp_path, lambda about: [("tall", torch.nn.Linear(2, 5))])
+
+
 def test_settings_come_back_as_they_were():
     setting = Setting(steps=3, hidden=(4, 5))
     stored = json.loads(json.dumps(artifacts.settings_dict(setting)))

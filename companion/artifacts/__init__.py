@@ -9,7 +9,7 @@ histories; one file a variant where together they exceed `LARGEST` bytes), `curv
 import json
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -135,6 +135,27 @@ def load_weights(
     if experiment is not None and about.get("experiment") != experiment:
         raise ValueError(f"these are weights of {about.get('experiment')!r}, not of {experiment!r}")
     return variants, about
+
+
+def load_networks(
+    experiment: str,
+    place: Path | None,
+    untrained: Callable[[dict], Iterable[tuple[str, Any]]],
+) -> tuple[dict[str, Any], dict]:
+    """The networks of an experiment with their stored weights, by variant, and what is known.
+
+    `place` is a run's folder, None the artifact in the package; `untrained` makes the networks,
+    with the names of their variants, from what is known. Raises ValueError as `load_weights` and
+    `fitting` do.
+    """
+    place = place or folder(experiment)
+    states, about = load_weights(place, experiment)
+    networks = {}
+    with fitting(place):
+        for variant, network in untrained(about):
+            network.load_state_dict(states[variant])
+            networks[variant] = network
+    return networks, about
 
 
 @contextmanager

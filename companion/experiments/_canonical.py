@@ -7,7 +7,7 @@ the unnamed optimiser, smooth silu instead of tanh, a linear part in the transfo
 network of each seed on trajectories of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -89,8 +89,6 @@ class Task:
     """
 
     name: str
-    summary: str
-    section: str
     system: System
     models: Mapping[str, Model]
     settings: Mapping[str, Settings]
@@ -230,15 +228,13 @@ class Task:
         `folder` is a run's folder; None means the artifact in the package. Raises ValueError if
         the weights are missing, damaged, or not of this experiment.
         """
-        folder = folder or artifacts.folder(self.name)
-        states, about = artifacts.load_weights(folder, self.name)
-        with artifacts.fitting(folder):
+
+        def untrained(about: dict) -> Iterator[tuple[str, Any]]:
             settings, seeds = about["settings"], about["provenance"]["seeds"]
-            networks = {}
             for name in settings["models"]:
-                networks[name] = self.network(name, seeds, settings["width"])
-                networks[name].load_state_dict(states[name])
-        return networks, about
+                yield name, self.network(name, seeds, settings["width"])
+
+        return artifacts.load_networks(self.name, folder, untrained)
 
     # What a trained network does ------------------------------------------------------------------
 

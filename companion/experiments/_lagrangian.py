@@ -9,7 +9,7 @@ instead of Adam and a batch that grows. Data, network width and depth, activatio
 paper's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -182,16 +182,13 @@ class Study:
         `folder` is a run's folder; None means the artifact in the package. Raises ValueError if
         the weights are missing, damaged, or not of this experiment.
         """
-        folder = folder or artifacts.folder(self.name)
-        states, about = artifacts.load_weights(folder, self.name)
-        with artifacts.fitting(folder):
-            hidden = tuple(about["settings"]["hidden"])
-            settings = Settings(**{**about["settings"], "hidden": hidden})
-            networks = {}
+
+        def untrained(about: dict) -> Iterator[tuple[str, LagrangianNetwork]]:
+            settings = artifacts.as_settings(Settings, about["settings"])
             for variant in self.variants:
-                networks[variant] = self.network(variant, settings, about["provenance"]["seeds"])
-                networks[variant].load_state_dict(states[variant])
-        return networks, about
+                yield variant, self.network(variant, settings, about["provenance"]["seeds"])
+
+        return artifacts.load_networks(self.name, folder, untrained)
 
     # What a trained network does ---------------------------------------------------------------
 

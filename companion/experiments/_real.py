@@ -13,7 +13,7 @@ The length of the training is chosen for each model on the last fifth of the tra
 the model is trained anew on all of it. The test part is touched by `evaluate` alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,15 +257,13 @@ class Study:
         `folder` is a run's folder; None means the artifact in the package. Raises ValueError if
         the weights are missing, damaged, or not of this experiment.
         """
-        folder = folder or artifacts.folder(self.name)
-        states, about = artifacts.load_weights(folder, self.name)
-        with artifacts.fitting(folder):
-            settings, networks = artifacts.as_settings(Settings, about["settings"]), {}
+
+        def untrained(about: dict) -> Iterator[tuple[str, Any]]:
+            settings = artifacts.as_settings(Settings, about["settings"])
             for name in settings.models:
-                net = self.network(name, settings, about["provenance"]["seeds"], "cpu")
-                net.load_state_dict(states[name])
-                networks[name] = net
-        return networks, about
+                yield name, self.network(name, settings, about["provenance"]["seeds"], "cpu")
+
+        return artifacts.load_networks(self.name, folder, untrained)
 
     # What a trained network does ------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ network without a cyclic coordinate; n = 1a and 2a have angles as cyclic coordin
 Then the count of `companion.conserved`, on trajectories of every system of the paper.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -48,8 +48,6 @@ def _task(name: str, system: systems.System, angles: tuple[int, ...] = ()) -> Ta
     """The data of appendix B: 100 trajectories of 500 points to T = 10, 80 of them for training."""
     return Task(
         name=name,
-        summary=SUMMARY,
-        section="3.2.4",
         system=system,
         models=MODELS,
         settings=SETTINGS,
@@ -166,17 +164,14 @@ def load(folder: Path | None = None) -> tuple[dict[str, Any], dict]:
     `folder` is a run's folder; None means the artifact in the package. Raises ValueError if the
     weights are missing, damaged, or not of this experiment.
     """
-    folder = folder or artifacts.folder(NAME)
-    states, about = artifacts.load_weights(folder, NAME)
-    with artifacts.fitting(folder):
+
+    def untrained(about: dict) -> Iterator[tuple[str, Any]]:
         settings, seeds = about["settings"], about["provenance"]["seeds"]
-        networks = {}
         for task, one in TASKS.items():
             for model in settings["models"]:
-                net = one.network(model, seeds, settings["width"])
-                net.load_state_dict(states[f"{task}-{model}"])
-                networks[f"{task}-{model}"] = net
-    return networks, about
+                yield f"{task}-{model}", one.network(model, seeds, settings["width"])
+
+    return artifacts.load_networks(NAME, folder, untrained)
 
 
 # The count -------------------------------------------------------------------------------------

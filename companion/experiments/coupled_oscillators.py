@@ -26,8 +26,6 @@ MODELS = {
 }
 TASK = Task(
     name=NAME,
-    summary=SUMMARY,
-    section="3.2.3",
     system=systems.CoupledOscillators(),
     models=MODELS,
     settings={

@@ -14,8 +14,6 @@ MODELS = {
 }
 TASK = Task(
     name=NAME,
-    summary=SUMMARY,
-    section="3.2.4",
     system=systems.DoublePendulum(),
     models=MODELS,
     settings={

@@ -1,20 +1,12 @@
 """A charged particle in a magnetic and an electric field (Syväri et al. 2021, A.2)."""
 
-from collections.abc import Sequence
-
 from companion import systems
 from companion.experiments._canonical import Model, Settings, Task
-from companion.symplectic import LinearSymplectic
+from companion.experiments.coupled_oscillators import modes
 
 NAME = "magnetic_field"
 SUMMARY = "A charged particle in a magnetic field and a trap"
-PAPER = "Syväri et al. (2021), section A.2 and table 1"
-
-
-def modes(seeds: Sequence[int], width: int) -> LinearSymplectic:
-    """An exactly canonical map: any linear one. It can reach the normal modes; `width` has no
-    part."""
-    return LinearSymplectic(2, seeds)
+PAPER = "Syväri et al. (2021), appendix A.2, eqs. 23 to 25"
 
 
 MODELS = {
@@ -25,8 +17,6 @@ MODELS = {
 }
 TASK = Task(
     name=NAME,
-    summary=SUMMARY,
-    section="A.2",
     system=systems.MagneticField(),
     models=MODELS,
     settings={

@@ -8,7 +8,7 @@ sites and is used on 128.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -212,15 +212,13 @@ def load(folder: Path | None = None) -> tuple[dict[str, Network], dict]:
     `folder` is a run's folder; None means the artifact in the package. Raises ValueError if the
     weights are missing, damaged, or not of this experiment.
     """
-    folder = folder or artifacts.folder(NAME)
-    states, about = artifacts.load_weights(folder, NAME)
-    with artifacts.fitting(folder):
+
+    def untrained(about: dict) -> Iterator[tuple[str, Network]]:
         settings = artifacts.as_settings(Settings, about["settings"])
-        networks = {}
         for variant in VARIANTS:
-            networks[variant] = network(variant, settings, about["provenance"]["seeds"])
-            networks[variant].load_state_dict(states[variant])
-    return networks, about
+            yield variant, network(variant, settings, about["provenance"]["seeds"])
+
+    return artifacts.load_networks(NAME, folder, untrained)
 
 
 # Measuring ------------------------------------------------------------------------------------

@@ -1,20 +1,12 @@
 """The spherical pendulum (Syväri et al. 2021, A.1)."""
 
-from collections.abc import Sequence
-
 from companion import systems
 from companion.experiments._canonical import Model, Settings, Task
-from companion.symplectic import LinearSymplectic
+from companion.experiments.coupled_oscillators import modes
 
 NAME = "spherical_pendulum"
 SUMMARY = "The spherical pendulum of the paper"
-PAPER = "Syväri et al. (2021), section A.1 and table 1"
-
-
-def modes(seeds: Sequence[int], width: int) -> LinearSymplectic:
-    """An exactly canonical map: any linear one. It can reach the normal modes; `width` has no
-    part."""
-    return LinearSymplectic(2, seeds)
+PAPER = "Syväri et al. (2021), appendix A.1, eqs. 19 to 22"
 
 
 MODELS = {
@@ -25,8 +17,6 @@ MODELS = {
 }
 TASK = Task(
     name=NAME,
-    summary=SUMMARY,
-    section="A.1",
     system=systems.SphericalPendulum(margin=0.05),  # nearer to the equator no fixed step follows
     models=MODELS,
     settings={

@@ -11,7 +11,7 @@ of its own. For the scalars: no product twice, no basis functions. For the rival
 relative to pivot and first mass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -234,15 +234,13 @@ def load(folder: Path | None = None) -> tuple[dict[str, VectorNetwork], dict]:
     `folder` is a run's folder; None means the artifact in the package. Raises ValueError if the
     weights are missing, damaged, or not of this experiment.
     """
-    folder = folder or artifacts.folder(NAME)
-    states, about = artifacts.load_weights(folder, NAME)
-    with artifacts.fitting(folder):
-        seeds, settings = about["provenance"]["seeds"], about["settings"]
-        networks = {}
+
+    def untrained(about: dict) -> Iterator[tuple[str, VectorNetwork]]:
+        settings, seeds = about["settings"], about["provenance"]["seeds"]
         for name in settings["cells"]:
-            networks[name] = network(CELLS[name], seeds, settings["widest"])
-            networks[name].load_state_dict(states[name])
-    return networks, about
+            yield name, network(CELLS[name], seeds, settings["widest"])
+
+    return artifacts.load_networks(NAME, folder, untrained)
 
 
 # What a trained network does ---------------------------------------------------------------------

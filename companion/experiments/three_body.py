@@ -28,8 +28,6 @@ MODELS = {
 }
 TASK = Task(
     name=NAME,
-    summary=SUMMARY,
-    section="3.2.2",
     system=systems.ThreeBody(),
     models=MODELS,
     settings={

@@ -30,8 +30,6 @@ MODELS = {
 }
 TASK = Task(
     name=NAME,
-    summary=SUMMARY,
-    section="3.2.1",
     system=systems.TwoBody(),
     models=MODELS,
     settings={
