@@ -162,6 +162,23 @@ def test_the_truth_has_no_error(task):
         assert error.max() < 1e-6  # RK4 with steps of 0.05
 
 
+def test_figures_integrate_over_time_and_take_the_median_over_trajectories():
+    few = replace(two_body.TASK, tested=3, points=5, T=2.0)
+    net = few.network("hnn", [0, 1], 8)
+    rising = torch.linspace(0, 2, 5)[:, None, None] * torch.tensor([[1.0], [2.0]])[None]
+    errors = {name: rising.expand(5, 2, 3) for name in ("trajectory", "energy", "P_x", "P_y", "L")}
+    figures = {f.name: f.ours for f in few._figures("hnn", net, errors)}
+    assert figures["hnn: trajectory"] == pytest.approx((2.0, 4.0))  # of t and 2 t from 0 to 2
+    by_path = few.test_loss(net)
+    direct = net(few.test.flatten(0, 1).float()) - few.system.flow(few.test.flatten(0, 1))
+    direct = direct.square().sum(-1).unflatten(1, (5, 3)).mean(1)
+    torch.testing.assert_close(by_path, direct.double(), rtol=1e-5, atol=0)
+    assert figures["hnn: test loss"] == pytest.approx(tuple(direct.mean(1).tolist()), rel=1e-5)
+    middle = tuple(direct.sort(1).values[:, 1].tolist())
+    assert figures["hnn: median loss"] == pytest.approx(middle, rel=1e-5)
+    assert figures["hnn: median loss"] != pytest.approx(figures["hnn: test loss"], rel=1e-3)
+
+
 def test_a_runaway_is_infinitely_wrong():
     few = replace(two_body.TASK, tested=2, points=3)
     path = torch.full((3, 1, 2, 8), torch.nan)
