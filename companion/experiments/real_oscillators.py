@@ -3,14 +3,11 @@ r"""Two masses and three springs on a track, filmed: the real harmonic oscillato
 Beside the models of the paper one has masses: $p_i = m_i\,\dot q_i$, and the file has velocities.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from companion.artifacts import Figure
 from companion.experiments import _real_figures
 from companion.experiments._real import Model, Points, Settings, Study
 from companion.experiments._real_figures import energy_left, forecast, modes
@@ -81,27 +78,5 @@ STUDY = Study(
     aim=1.85e-2,
 )
 SETTINGS = STUDY.settings
-
-
-def train(
-    budget: str,
-    seeds: Sequence[int],
-    device: str,
-    folder: Path,
-    command: str,
-    progress: bool = True,
-) -> None:
-    """Trains every model of the budget; see `Study.train`."""
-    STUDY.train(budget, seeds, device, folder, command, progress)
-
-
-def load(folder: Path | None = None) -> tuple[dict[str, Any], dict]:
-    """The trained networks by model, and what is known about them; see `Study.load`."""
-    return STUDY.load(folder)
-
-
-def evaluate(
-    folder: Path | None = None, progress: bool = False, keep_curves: bool = False
-) -> tuple[list[Figure], dict]:
-    """Every figure, from stored weights and the measurements; see `_real_figures.evaluate`."""
-    return _real_figures.evaluate(STUDY, folder, progress, keep_curves)
+train, load = STUDY.train, STUDY.load
+evaluate = partial(_real_figures.evaluate, STUDY)
