@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from companion import artifacts, datasets, integrators, symbolic, training
 from companion.artifacts import Figure
 from companion.canonical import SymmetryControlNetwork, Transformation
-from companion.experiments._lagrangian import described
+from companion.experiments._lagrangian import described, trained
 from companion.formulas import conservation_ratio
 from companion.hamiltonian import HamiltonianNetwork
 from companion.phase_space import Coordinates
@@ -210,14 +210,10 @@ class Task:
         """Trains every model of the budget and writes the weights; resumes a run that was
         stopped."""
         settings = self.settings[budget]
-        states, histories = {}, {}
-        for name in settings.models:
-            if progress:
-                steps = round(settings.steps * self.models[name].steps)
-                print(f"{name}: {len(seeds)} seeds, {steps} steps", flush=True)
-            checkpoint = folder / f"checkpoint-{name}.safetensors"
-            net, history = self.train_model(name, budget, seeds, device, checkpoint, progress)
-            states[name], histories[name] = net.state_dict(), history
+        steps = {k: round(settings.steps * self.models[k].steps) for k in settings.models}
+        states, histories = trained(
+            self.train_model, steps, budget, seeds, device, folder, progress
+        )
         where = training.device(device)
         about = described(self.name, budget, settings, seeds, where, command, histories)
         artifacts.save_weights(folder, states, about)

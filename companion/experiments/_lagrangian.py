@@ -165,13 +165,10 @@ class Study:
         stopped.
         """
         settings = self.settings[budget]
-        states, histories = {}, {}
-        for variant in self.variants:
-            if progress:
-                print(f"{variant}: {len(seeds)} seeds, {settings.steps} steps", flush=True)
-            checkpoint = folder / f"checkpoint-{variant}.safetensors"
-            net, history = self.train_variant(variant, budget, seeds, device, checkpoint, progress)
-            states[variant], histories[variant] = net.state_dict(), history
+        steps = dict.fromkeys(self.variants, settings.steps)
+        states, histories = trained(
+            self.train_variant, steps, budget, seeds, device, folder, progress
+        )
         where = training.device(device)
         about = described(self.name, budget, settings, seeds, where, command, histories)
         artifacts.save_weights(folder, states, about)
@@ -313,6 +310,29 @@ def time_to(t: Float[Tensor, " time"], deviation: Tensor, limit: float) -> tuple
     within = deviation <= limit  # nan counts as beyond
     held = within.cumprod(0).sum(0).clamp(max=len(t) - 1)
     return tuple(t[held].tolist())
+
+
+def trained(
+    train_one: Callable[..., tuple[Any, training.History]],
+    steps: Mapping[str, int],
+    budget: str,
+    seeds: Sequence[int],
+    device: str,
+    folder: Path,
+    progress: bool,
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, training.History]]:
+    """Weights and histories of all variants, one after the other, each with its checkpoint.
+
+    `steps` says of each variant how many it takes, for the line that is printed.
+    """
+    states, histories = {}, {}
+    for variant, many in steps.items():
+        if progress:
+            print(f"{variant}: {len(seeds)} seeds, {many} steps", flush=True)
+        checkpoint = folder / f"checkpoint-{variant}.safetensors"
+        net, histories[variant] = train_one(variant, budget, seeds, device, checkpoint, progress)
+        states[variant] = net.state_dict()
+    return states, histories
 
 
 def described(

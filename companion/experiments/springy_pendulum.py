@@ -216,13 +216,10 @@ def train(
 ) -> None:
     """Trains every cell of the budget and writes the weights; resumes a run that was stopped."""
     settings = SETTINGS[budget]
-    states, histories = {}, {}
-    for name in settings.cells:
-        if progress:
-            print(f"{name}: {len(seeds)} seeds, {settings.steps} steps", flush=True)
-        checkpoint = folder / f"checkpoint-{name}.safetensors"
-        net, history = train_cell(name, budget, seeds, device, checkpoint, progress)
-        states[name], histories[name] = net.state_dict(), history
+    steps = dict.fromkeys(settings.cells, settings.steps)
+    states, histories = _lagrangian.trained(
+        train_cell, steps, budget, seeds, device, folder, progress
+    )
     where = training.device(device)
     about = _lagrangian.described(NAME, budget, settings, seeds, where, command, histories)
     artifacts.save_weights(folder, states, about)
