@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,17 @@ def test_list_names_every_experiment(capsys):
     assert [line.split()[0] for line in shown] == experiments.names()
     assert "Lagrangian networks" in shown[0]
     assert shown[0].endswith(("(weights here)", "(no weights)"))
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_every_experiment_can_be_called_as_the_command_line_calls_it(name):
+    module = experiments.get(name)
+    assert name == module.NAME
+    for function in (module.load, module.evaluate):
+        needed = [p for p in signature(function).parameters.values() if p.default is p.empty]
+        assert needed == []  # the folder of the package, no progress bar, no curves
+    assert {"folder", "progress", "keep_curves"} <= set(signature(module.evaluate).parameters)
+    assert set(module.SETTINGS) == {"ci", "demo", "full"}
 
 
 def test_list_says_where_weights_are_missing(capsys, monkeypatch, tmp_path):

@@ -79,7 +79,7 @@ def energy_left(law: Any, path: Float[Tensor, "T S two_d"]) -> Float[Tensor, "T 
 
 
 def evaluate(
-    study: Study, folder: Path | None, progress: bool, keep_curves: bool
+    study: Study, folder: Path | None = None, progress: bool = False, keep_curves: bool = False
 ) -> tuple[list[Figure], dict]:
     """Recomputes every figure from the stored weights and the measurements; returns them and the
     facts of the run. With `keep_curves` the networks' trajectories are written beside the weights.
