@@ -12,7 +12,7 @@ from itertools import permutations
 
 import sympy
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from companion.groups import Group
@@ -158,13 +158,13 @@ class Embedded(Group):
         rest = sympy.eye(self.d - self.group.d)
         return [sympy.diag(h, rest) for h in self.group.sympy_discrete()]
 
-    def design(self, degree: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "N d d"]:
+    def design(self, degree: int, dtype: torch.dtype = torch.float64) -> Inexact[Tensor, "N d d"]:
         """That of the group. Raises ValueError where the group has none."""
         return self._embedded(self.group.design(degree, dtype))
 
     def sample(
         self, *shape: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> Float[Tensor, "*shape d d"]:
+    ) -> Inexact[Tensor, "*shape d d"]:
         """Random elements of the group."""
         return self._embedded(self.group.sample(*shape, generator=generator, dtype=dtype))
 

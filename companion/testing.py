@@ -6,7 +6,8 @@ its symmetry fails. Every check returns the largest error that it measured.
 
 Errors are relative: the change of an entry, divided by the largest entry of its row (last axis) or
 by the median over rows where that is larger, so that rows which happen to be tiny do not decide.
-The default tolerance follows the dtype of the output: 1e-10 in float64, 1e-4 in float32.
+The default tolerance follows the dtype of the output: 1e-10 in float64 and complex128, 1e-4 in
+float32 and complex64.
 """
 
 import math
@@ -18,7 +19,14 @@ from torch import Tensor
 
 from companion.metrics import relative_deviation
 
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+TOLERANCE = {
+    torch.float64: 1e-10,
+    torch.complex128: 1e-10,
+    torch.float32: 1e-4,
+    torch.complex64: 1e-4,
+    torch.bfloat16: 5e-2,
+    torch.float16: 1e-2,
+}
 
 Action = Callable[..., Tensor]
 

@@ -52,6 +52,17 @@ def test_what_is_symmetric_passes_and_the_error_is_returned(dtype):
     assert_equivariant(lambda q: q * (q * q).sum(-1, keepdim=True), torch.neg, states(dtype)[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_functions_have_the_tolerance_of_their_precision(dtype):
+    z = torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    turn = torch.tensor(0.7j, dtype=torch.complex128).exp().to(dtype)
+    assert assert_equivariant(lambda z: z * z.abs(), torch.mul, z, elements=turn[None]) < 1e-6
+    assert_invariant(lambda z: z * z.conj(), torch.mul, z, elements=turn[None])
+    for broken in (torch.tanh, lambda z: z + 1e-3 * z.conj()):
+        with pytest.raises(AssertionError, match=r"f\(g x\) = g f\(x\) fails"):
+            assert_equivariant(broken, torch.mul, z, elements=turn[None])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1.0, 1e-2])
 def test_a_slightly_broken_symmetry_fails(dtype, size):
