@@ -93,7 +93,7 @@ def fit(
     batch: Callable[[int], Batch],
     *,
     steps: int,
-    lr: float = 3e-3,
+    lr: float | None = 3e-3,
     lr_end: float = 3e-6,
     warmup: int = 0,
     clip: float = 1.0,
@@ -111,9 +111,10 @@ def fit(
         loss: the value of each member; members must not mix.
         batch: the data of a step, the same whenever it is asked for.
         steps: number of steps.
-        lr, lr_end, warmup: the schedule, see `learning_rate`.
-        clip: largest norm of a member's gradient, above 0.
-        optimizer: called as `optimizer(parameters, lr=lr)`.
+        lr, lr_end, warmup: the schedule, see `learning_rate`. `lr=None` is for an optimiser that
+            has no learning rate, `FIRE`, and then there is no schedule.
+        clip: largest norm of a member's gradient, above 0; `float("inf")` does not clip.
+        optimizer: called as `optimizer(parameters, lr=lr)`, without `lr` where that is None.
         checkpoint: file to resume from if it is there, and to write every `every` steps and at the
             end, atomically. A run of another length or shape is refused.
         window: steps between two entries of the history.
@@ -136,7 +137,7 @@ def fit(
     if not clip > 0:
         raise ValueError(f"clip must be above 0, got {clip}; float('inf') does not clip")
     parameters = [p for p in model.parameters() if p.requires_grad]
-    opt = optimizer(parameters, lr=lr)
+    opt = optimizer(parameters) if lr is None else optimizer(parameters, lr=lr)
     history, start = History(), 0
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
@@ -156,8 +157,9 @@ def fit(
             if step == start:
                 _check_start(recent[0], parameters, step, batch)
             clip_members(parameters, clip)
-            for group in opt.param_groups:
-                group["lr"] = learning_rate(step, steps, lr, lr_end, warmup)
+            if lr is not None:
+                for group in opt.param_groups:
+                    group["lr"] = learning_rate(step, steps, lr, lr_end, warmup)
             opt.step()
             done = step + 1
             save = done % every == 0 or done == steps
