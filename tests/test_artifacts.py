@@ -287,6 +287,11 @@ def test_provenance_says_where_and_how():
     assert json.loads(json.dumps(made)) == made
 
 
+# Networks of 52,000 weights, a scan of sixteen cells in three arrangements: three seeds
+LARGE = ("argon", "argon_optimisers", "argon_clusters", "axilrod_teller", "loss_weights")
+TABLES = ("axilrod_teller", "loss_weights")  # no curves
+
+
 @pytest.mark.parametrize("name", experiments.names())
 def test_shipped_artifact_is_whole(name):
     """Weights, metrics and curves of one and the same run."""
@@ -296,12 +301,13 @@ def test_shipped_artifact_is_whole(name):
     assert stored["experiment"] == about["experiment"] == name
     assert stored["budget"] == about["budget"] == "full"
     assert stored["provenance"] == about["provenance"]
-    scan = name == "loss_weights"  # sixteen cells in three arrangements: three seeds, and tables
-    assert len(about["provenance"]["seeds"]) >= (3 if scan else 5)
+    assert len(about["provenance"]["seeds"]) >= (3 if name in LARGE else 5)
     seeds = len(about["provenance"]["seeds"])
     weights = [p for net in networks.values() for p in net.parameters()]
     assert all(len(p) % seeds == 0 for p in weights)  # a sweep has several levels a seed
-    curves = {} if scan else artifacts.load_curves(name)
-    assert scan or (curves and all(bool(x.isfinite().any()) for x in curves.values()))
+    if name not in TABLES:
+        curves = artifacts.load_curves(name)
+        assert curves
+        assert all(bool(x.isfinite().any()) for x in curves.values())
     size = sum(path.stat().st_size for path in place.iterdir())
     assert size < 8e6  # eighteen networks of five seeds: the table of springy_pendulum

@@ -26,6 +26,11 @@ _NAMES = (
     "conserved_number",
     "real_oscillators",
     "real_pendulum",
+    "argon",
+    "argon_optimisers",
+    "axilrod_teller",
+    "argon_clusters",
+    "manakov",
 )
 _MODULES = {name: f"companion.experiments.{name}" for name in _NAMES}
 
