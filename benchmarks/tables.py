@@ -4,6 +4,7 @@ python -m benchmarks.tables
 """
 
 import json
+import statistics
 from pathlib import Path
 
 from benchmarks.timing import RESULTS
@@ -16,7 +17,9 @@ TITLES = {
     "node": "Springy pendulum, N-ODE",
     "hnn": "Springy pendulum, HNN",
     "two_body": "Two bodies",
+    "argon": "Four argon atoms",
 }
+MORE = {"gain": "this change alone", "per second": "configurations a second"}
 
 
 def table(name: str) -> str:
@@ -25,18 +28,18 @@ def table(name: str) -> str:
     lines = []
     for case, groups in stored["cases"].items():
         for group, rows in groups.items():
-            ladder = any("gain" in numbers for numbers in rows.values())
+            more = [key for key in MORE if any(key in numbers for numbers in rows.values())]
             lines += [
                 f"| {TITLES[case]}: {group} | ms | ratio | its quartiles |"
-                + " this change alone |" * ladder,
-                "|---|---:|---:|---|" + "---:|" * ladder,
+                + "".join(f" {MORE[key]} |" for key in more),
+                "|---|---:|---:|---|" + "---:|" * len(more),
             ]
             for row, numbers in rows.items():
                 ms, ratio = numbers["ms"]["median"], numbers["ratio"]
-                gain = f" {_three(numbers['gain'])} |" if "gain" in numbers else " |"
                 lines.append(
                     f"| {row} | {ms:.3g} | {_three(ratio['median'])} | "
-                    f"{_three(ratio['low'])} to {_three(ratio['high'])} |" + gain * ladder
+                    f"{_three(ratio['low'])} to {_three(ratio['high'])} |"
+                    + "".join(f" {_more(k, numbers[k])} |" if k in numbers else " |" for k in more)
                 )
             lines.append("")
     return "\n".join([*lines, _made(stored["provenance"])])
@@ -59,6 +62,79 @@ def accuracy(name: str) -> str:
             ]
         lines += ["", *_sooner(found["summary"]), ""]
     return "\n".join([*lines, _made(stored["provenance"])])
+
+
+def forces(name: str) -> str:
+    """Forces per second by driver, beside the test error after equal training."""
+    stored = json.loads((RESULTS / f"{name}.json").read_text())
+    speed, learned = stored["cases"]["speed"], stored["cases"]["accuracy"]
+
+    def pace(numbers: dict | None, each: int = 1) -> str:
+        return f"{_count(1000 * each / numbers['ms']['median'])} |" if numbers else " |"
+
+    lines = [
+        "| forces on four atoms, one trajectory | by ASE's loop, a second | ratio of times | its "
+        "quartiles | by `rollout`, a second | ratio of times | its quartiles |",
+        "|---|---:|---:|---|---:|---:|---|",
+    ]
+    for row, found in speed.items():
+        cells = [pace(found.get(way)) + _ratio(found.get(way)) for way in ("ase", "rollout")]
+        lines.append(f"| {row} | {' '.join(cells)}")
+    lines += [
+        "",
+        "| the same | thirty at once, a second | ratio of times | its quartiles | parameters | "
+        "training steps | seconds | test RMSD, eV/Å |",
+        "|---|---:|---:|---|---:|---:|---:|---|",
+    ]
+    for row, found in speed.items():
+        cells = f"{pace(found.get('thirty'), 30)}{_ratio(found.get('thirty'))}"
+        if "thirty" in found:
+            lines.append(f"| {row} | {cells}" + _trained(learned.get(row)))
+    return "\n".join([*lines, "", _made(stored["provenance"])])
+
+
+def _ratio(numbers: dict | None) -> str:
+    """Two cells: a ratio and its quartiles."""
+    if numbers is None:
+        return " | |"
+    ratio = numbers["ratio"]
+    return f" {_three(ratio['median'])} | {_three(ratio['low'])} to {_three(ratio['high'])} |"
+
+
+def _trained(found: dict | None) -> str:
+    """Four cells: parameters, steps, seconds, errors of every seed."""
+    if found is None:
+        return " | | | 0 |"
+    runs = found["runs"]
+    steps, seconds = (statistics.mean(run[key] for run in runs) for key in ("steps", "seconds"))
+    errors = ", ".join(f"{run['rmsd']:.2g}" for run in runs)
+    return f" {found['parameters']} | {_count(steps)} | {seconds:.3g} | {errors} |"
+
+
+def _more(key: str, x: float) -> str:
+    """A number of a further column."""
+    return _count(x) if key == "per second" else _three(x)
+
+
+def _count(x: float) -> str:
+    """A large number to three digits."""
+    return f"{float(f'{x:.3g}'):,.0f}"
+
+
+def atoms(name: str) -> str:
+    """Milliseconds by number of atoms."""
+    stored = json.loads((RESULTS / f"{name}.json").read_text())
+    pairs, rows = stored["cases"]["pairs"], stored["cases"]["rows"]
+    lines = [
+        f"| forces, ms | {' | '.join(f'N = {N}' for N in pairs)} | exponent |",
+        f"|---|{'---:|' * (len(pairs) + 1)}",
+        f"| *pairs within the cutoff* | {' | '.join(map(_count, pairs.values()))} | |",
+    ]
+    for row, found in rows.items():
+        ms = [f"{found['ms'][N]:.3g}" if N in found["ms"] else "" for N in pairs]
+        slope = found["exponent"]
+        lines.append(f"| {row} | {' | '.join(ms)} | {'' if slope is None else f'{slope:.1f}'} |")
+    return "\n".join([*lines, "", _made(stored["provenance"])])
 
 
 def _sooner(found: dict) -> list[str]:
@@ -104,6 +180,9 @@ WRITERS = {
     "scalars": table,
     "scalars_accuracy": accuracy,
     "canonical": table,
+    "argon_training": table,
+    "argon_forces": forces,
+    "argon_atoms": atoms,
 }
 
 

@@ -5,9 +5,14 @@ import sys
 
 import pytest
 import torch
+from ase.md.verlet import VelocityVerlet
 
 from benchmarks import (
+    argon_atoms,
+    argon_forces,
+    argon_training,
     canonical,
+    equivariant,
     rollout,
     scalars,
     scalars_accuracy,
@@ -18,6 +23,8 @@ from benchmarks import (
 )
 from benchmarks.paper import Process
 from benchmarks.variants import VARIANTS
+from companion import calculators, groups
+from companion.experiments import argon
 
 
 @pytest.fixture(params=list(step_time.CASES))
@@ -250,3 +257,155 @@ def test_steps_of_a_symmetry_control_network_train(exact):
 def test_folder_without_the_code_of_hamiltonian_networks_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no .*clone https://github\.com/greydanus"):
         canonical.TheirCode(tmp_path)
+
+
+# Argon: training, forces per second, cost against the number of atoms ----------------------------
+
+
+def test_equations_as_written_are_the_network_that_is_trained():
+    argon_training.check_same()
+
+
+def test_equations_of_another_network_are_refused(monkeypatch):
+    def other(net):
+        made = argon_training.AsWritten(net, argon_training.norm)
+        made.spreads = (made.spreads[0], 1.001 * made.spreads[1])
+        return made
+
+    monkeypatch.setitem(argon_training.WAYS, "by autograd, as written", other)
+    with pytest.raises(RuntimeError, match="forces: the equations as written are another"):
+        argon_training.check_same()
+
+
+@pytest.mark.parametrize("way", argon_training.WAYS)
+def test_every_way_to_train_on_argon_trains(way):
+    batches = argon_training.data(n=500)
+    net = argon_training.WAYS[way](argon_training.network(batches))
+    before = argon_training.gradient(net, batches(0))()
+    assert argon_training.whole_step(net, batches, argon_training.ADAM)(20) > 0
+    assert argon_training.gradient(net, batches(0))() < before
+
+
+def test_argon_rows_compare_ways_and_members_on_this_device():
+    found = argon_training.measure(timing.CPU, 2, 0.001)["argon"]
+    steps = found["a step of one member"]
+    assert {"companion, SOAP", "companion, SOAP, 5 members at once"} <= steps.keys()
+    assert set(found["gradient of a batch"]) == set(argon_training.WAYS)
+    row = steps["companion, SOAP"]
+    assert row["per second"] == pytest.approx(256_000 / row["ms"]["median"], rel=0.01)
+
+
+@pytest.mark.parametrize("name", [argon_forces.TRUE, *argon_forces.MODELS])
+def test_both_drivers_take_the_same_steps(name):
+    """What is timed beside ASE's loop is the same trajectory."""
+    net = argon_forces.SYSTEM
+    if name != argon_forces.TRUE:
+        net = argon_forces.network(argon_forces.MODELS[name], [0]).double()
+    (r,), (v,) = argon_forces.start(1)
+    path = argon_forces.SYSTEM.rollout(net.forces, r[None], v[None], steps=5)
+    atoms = argon_forces.atoms(calculators.calculator(net))
+    moving = VelocityVerlet(atoms, timestep=calculators.FEMTOSECOND)
+    moving.run(5)
+    away = torch.from_numpy(atoms.get_positions()) - path.r[-1].reshape(4, 3)
+    assert away.abs().max() < 1e-10
+
+
+def test_time_of_a_rollout_is_that_of_one_call_of_the_forces(monkeypatch):
+    called = []
+
+    def forces(r):
+        called.append(r)
+        return argon_forces.SYSTEM.forces(r)
+
+    monkeypatch.setattr(argon_forces, "CLOCK", lambda: float(len(called)))
+    assert argon_forces.by_rollout(forces, 2)(7) == pytest.approx(7.0)
+
+
+def test_forces_of_ase_are_ours():
+    atoms = argon_forces.atoms(argon_forces.lennard_jones())
+    r = torch.from_numpy(atoms.get_positions())
+    torch.testing.assert_close(
+        torch.from_numpy(atoms.get_forces()), argon_forces.SYSTEM.forces(r), rtol=0, atol=1e-14
+    )
+
+
+def test_speeds_are_of_every_force_and_driver(monkeypatch):
+    monkeypatch.setattr(argon_forces, "models", lambda: argon_forces.MODELS)
+    found = argon_forces.speed(2, 0.001)
+    assert found[argon_forces.ASE].keys() == {"ase"}
+    assert found[argon_forces.ASE]["ase"]["ratio"]["median"] == 1.0
+    for name in (argon_forces.TRUE, *argon_forces.MODELS):
+        assert found[name].keys() == {"ase", "rollout", "thirty"}
+
+
+def test_accuracy_is_that_of_trained_networks(monkeypatch):
+    monkeypatch.setattr(argon_forces, "CONFIGURATIONS", 500)
+    monkeypatch.setattr(argon_forces, "TESTED", 200)
+    names = ("descriptor", argon_forces.LEAST_SQUARES)
+    some = {name: argon_forces.MODELS[name] for name in names}
+    monkeypatch.setattr(argon_forces, "models", lambda: some)
+    untrained = argon_forces.error(argon_forces.network(some["descriptor"], [0]).double())
+    found = argon_forces.accuracy(1.0, 1)
+    assert found["descriptor"]["runs"][0]["rmsd"] < untrained / 2
+    assert found[argon_forces.LEAST_SQUARES]["runs"][0]["rmsd"] < 1e-4
+
+
+@pytest.mark.parametrize("N", [16, 64])
+def test_rows_of_many_atoms_are_the_same_forces(N):
+    r = argon_atoms.cluster(N)
+    made = {
+        name: make(N)(r) for name, (make, _) in argon_atoms.rows().items() if "e3nn" not in name
+    }
+    for one, other in (
+        ("Argon, list kept", "ASE's LennardJones, list kept"),
+        ("EnergyForces, all pairs", "EnergyForces, list kept"),
+    ):
+        torch.testing.assert_close(made[one], made[other], rtol=1e-9, atol=1e-12)
+
+
+def test_a_list_is_kept_or_made_anew_as_the_row_says():
+    for name, builds in (("Argon, list kept", 1), ("Argon, list anew", 4)):
+        make, moved = argon_atoms.ROWS[name]
+        evaluate = make(64)
+        argon_atoms.task(evaluate, argon_atoms.cluster(64), moved)(4)
+        assert evaluate.__self__._list.builds == builds
+
+
+def test_cost_against_atoms_has_a_slope(monkeypatch):
+    monkeypatch.setattr(argon_atoms, "SIZES", (4, 16, 64))
+    monkeypatch.setitem(argon_atoms.LARGEST, argon_atoms.E3NN, 0)  # takes long to build
+    found = argon_atoms.measure(2, 0.001, 64)
+    assert found["pairs"][64] > found["pairs"][16] > found["pairs"][4] == 6
+    assert set(found["rows"]["Argon, all pairs"]["ms"]) == {4, 16, 64}
+    assert found["rows"]["Argon, list kept"]["ratio"][64]["median"] == 1.0
+
+
+@pytest.mark.parametrize("energy", [False, True])
+def test_the_network_of_e3nn_has_the_symmetries_of_the_task(energy):
+    pytest.importorskip("e3nn")
+    net = equivariant.E3nnForces(argon.descriptors(), energy).double().eval()
+    with torch.no_grad():
+        for p in net.parameters():  # e3nn starts some of them at zero
+            p += 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)).double()
+        r = argon_forces.SYSTEM.sample(5, torch.Generator().manual_seed(2))
+        F = net.forces(r)
+        assert F.shape == (1, 5, 4, 3)
+        assert F.abs().max() > 1e-6
+        order = torch.tensor([2, 0, 3, 1])
+        turn = groups.O(3).sample(generator=torch.Generator().manual_seed(3))
+        for g in (turn, -turn):  # one of them reflects
+            torch.testing.assert_close(net.forces(r @ g.mT + 1), F @ g.mT, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(net.forces(r[:, order]), F[:, :, order], rtol=1e-8, atol=1e-10)
+        pairs = torch.triu_indices(4, 4, 1).T
+        torch.testing.assert_close(net.forces(r, pairs), F)
+
+
+def test_without_e3nn_its_rows_are_left_out_and_it_is_said(monkeypatch):
+    monkeypatch.setattr(argon_forces.importlib.util, "find_spec", lambda name: None)
+    assert argon_forces.models() == argon_forces.MODELS
+    assert argon_atoms.E3NN not in argon_atoms.rows()
+    monkeypatch.setitem(sys.modules, "e3nn", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"pip install 'symmetry-by-construction\[bench\]"
+    ):
+        equivariant.E3nnForces(argon.descriptors())
