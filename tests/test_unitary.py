@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from companion import finite, groups, training, unitary
@@ -257,6 +257,8 @@ def test_real_weights_are_equivariant_under_unitary_elements_too(n, seed, dtype)
         x = vectors(4, n, 3, dtype=wide, seed=seed)
         g = element(n, wide, seed)
         assert_turned(twin(g @ x), twin(x), g, wide, slack=30)
+        # a unit vector multiplies the rounding of a tiny one by 1e6: too much for float32
+        x = vectors(4, n, 3, dtype=wide, seed=seed, small=dtype == torch.float64)
         torch.testing.assert_close(twin(x.real + 0j).real, net(x.real))
 
 
@@ -326,12 +328,14 @@ def slow(net, x):
             W, b = (torch.complex(*p.chunk(2, dim=-1)) for p in (W, b))
         y = x @ W[:, None] + e @ b[:, None]
         x = net.activation(y)
-        e = unitary.unit(y) * (x != 0)
+        rho = (unitary.squared_modulus(y) + unitary.EPSILON**2).sqrt()
+        e = unitary.unit(y) * (net.activation.gain(rho)[0] > 0)  # a zero y has a slope, too
     return y * net.spread_out[:, :1, None, None]
 
 
 @few
 @given(seed=seeds, kind=kinds, dtype=st.sampled_from([torch.float64, torch.complex128]))
+@example(seed=500, kind="softsign", dtype=torch.float64)  # a state of zero vectors alone
 def test_the_gradient_by_hand_equals_autograd(seed, kind, dtype):
     net = made(dtype, kind, output_scale=1.0)
     x = vectors(5, 3, 3, dtype=dtype, seed=seed).requires_grad_()
