@@ -7,6 +7,7 @@ from companion._kernels import kernel
 
 @kernel
 def forward(u, a, eps2, out):
+    """Writes sigma(u) and e of columns u `(R, n, M)` side by side into out `(R, n, 2 M)`."""
     R, n, M = u.shape
     one = np.ones(1, u.dtype)[0]
     mu = np.empty(M, u.dtype)
@@ -27,6 +28,7 @@ def forward(u, a, eps2, out):
 
 @kernel
 def backward(u, g, a, eps2, du):
+    """Writes the gradient in u `(R, n, M)` into du, g `(R, n, 2 M)` being that in the output."""
     R, n, M = u.shape
     one = np.ones(1, u.dtype)[0]
     mu, p, q = np.empty(M, u.dtype), np.empty(M, u.dtype), np.empty(M, u.dtype)

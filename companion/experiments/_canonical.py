@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from companion import artifacts, datasets, integrators, symbolic, training
 from companion.artifacts import Figure
 from companion.canonical import SymmetryControlNetwork, Transformation
-from companion.experiments._lagrangian import described, trained
+from companion.experiments._lagrangian import train_and_save
 from companion.formulas import conservation_ratio
 from companion.hamiltonian import HamiltonianNetwork
 from companion.phase_space import Coordinates
@@ -211,12 +211,18 @@ class Task:
         stopped."""
         settings = self.settings[budget]
         steps = {k: round(settings.steps * self.models[k].steps) for k in settings.models}
-        states, histories = trained(
-            self.train_model, steps, budget, seeds, device, folder, progress
+        train_and_save(
+            self.name,
+            self.train_model,
+            settings,
+            steps,
+            budget,
+            seeds,
+            device,
+            folder,
+            command,
+            progress,
         )
-        where = training.device(device)
-        about = described(self.name, budget, settings, seeds, where, command, histories)
-        artifacts.save_weights(folder, states, about)
 
     def load(self, folder: Path | None = None) -> tuple[dict[str, Any], dict]:
         """The trained networks by model, and what is known about them.

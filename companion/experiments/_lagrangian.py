@@ -335,6 +335,25 @@ def trained(
     return states, histories
 
 
+def train_and_save(
+    name: str,
+    train_one: Callable[..., tuple[Any, training.History]],
+    settings: Any,
+    steps: Mapping[str, int],
+    budget: str,
+    seeds: Sequence[int],
+    device: str,
+    folder: Path,
+    command: str,
+    progress: bool,
+) -> None:
+    """Trains all variants as `trained` does, and writes weights, settings and provenance."""
+    states, histories = trained(train_one, steps, budget, seeds, device, folder, progress)
+    where = training.device(device)
+    about = described(name, budget, settings, seeds, where, command, histories)
+    artifacts.save_weights(folder, states, about)
+
+
 def described(
     name: str,
     budget: str,
