@@ -31,7 +31,7 @@ from companion._activations import Activation
 from companion._dense import Dense
 from companion.force_models import ForceModel, Positions
 from companion.permutations import alike
-from companion.unitary import UnitaryNetwork
+from companion.unitary import EPSILON, UnitaryNetwork
 
 RIDGE = 1e-6
 Pairs = Shaped[Tensor, "..."]  # (P, 2) atoms i < j, the same for all configurations: checked below
@@ -213,13 +213,18 @@ class DescriptorForces(ForceModel):
         descriptors: Descriptors,
         hidden: Sequence[int] = (64, 64),
         momentum: bool = True,
+        epsilon: float = EPSILON,
         seeds: int | Sequence[int] = 1,
     ) -> None:
         super().__init__()
         self.descriptors, self.momentum = copy.deepcopy(descriptors), momentum
         like = descriptors.centres
         self.network = UnitaryNetwork(
-            (descriptors.K, *hidden, 1), seeds=_seeds(seeds), dtype=like.dtype, device=like.device
+            (descriptors.K, *hidden, 1),
+            epsilon=epsilon,
+            seeds=_seeds(seeds),
+            dtype=like.dtype,
+            device=like.device,
         )
 
     @property

@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from companion.systems.argon import relative
-from companion.unitary import UnitaryNetwork
+from companion.unitary import EPSILON, UnitaryNetwork
 
 Positions = Shaped[Tensor, "..."]  # (S, B, N, 3) or (B, N, 3): `checked` says what is wrong
 
@@ -65,6 +65,7 @@ class RelativeForces(ForceModel):
         N: number of atoms.
         hidden: numbers of vectors of the hidden layers.
         momentum: whether the mean force is taken off, so that the forces add up to zero.
+        epsilon: of the modulus, as in `companion.unitary.UnitaryNetwork`.
         seeds: the members' seeds, or their number.
         dtype, device: of the weights.
     """
@@ -74,6 +75,7 @@ class RelativeForces(ForceModel):
         N: int = 4,
         hidden: Sequence[int] = (50, 90, 100, 80, 50),
         momentum: bool = False,
+        epsilon: float = EPSILON,
         seeds: int | Sequence[int] = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
@@ -83,7 +85,9 @@ class RelativeForces(ForceModel):
             raise ValueError(f"N = {N}; expected two atoms or more")
         self.N, self.momentum = N, momentum
         sizes = (N * (N - 1) // 2, *hidden, N)
-        self.network = UnitaryNetwork(sizes, seeds=seeds, dtype=dtype, device=device)
+        self.network = UnitaryNetwork(
+            sizes, epsilon=epsilon, seeds=seeds, dtype=dtype, device=device
+        )
 
     @property
     def seeds(self) -> list[int]:

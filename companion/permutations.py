@@ -45,6 +45,7 @@ class EdgeNetwork(ForceModel):
         sums: first spread of the maps that sum over atoms, those of $x_{ij}$ having 1: below 1 the
             network starts close to a sum over pairs, and learns how far it is none.
         atoms: the number of atoms that the first weights are scaled for.
+        epsilon: of the modulus of hidden vectors, as in `companion.unitary.UnitaryNetwork`.
         seeds: S, or the seeds of the members.
         dtype, device: of the parameters.
 
@@ -63,6 +64,7 @@ class EdgeNetwork(ForceModel):
         sums: float = 0.05,
         powers: int = 4,
         atoms: int = 4,
+        epsilon: float = EPSILON,
         seeds: int | Sequence[int] = 1,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
@@ -77,6 +79,7 @@ class EdgeNetwork(ForceModel):
         if not self.seeds:
             raise ValueError(f"seeds = {seeds!r}: expected 1 or more members, such as seeds=3")
         self.hidden, self.activation, self.powers = tuple(hidden), Softsign(a), powers
+        self.epsilon = epsilon
         self.register_buffer("length", torch.ones((), dtype=dtype, device=device))
         self.register_buffer("strength", torch.ones((), dtype=dtype, device=device))
         sources = [torch.Generator().manual_seed(seed) for seed in self.seeds]
@@ -116,7 +119,7 @@ class EdgeNetwork(ForceModel):
         layers = list(zip(self.pairs, self.sums, self.total, strict=True))
         u = _Linear.apply(z.flatten(2, 3), ends, *layers[0])
         for layer in layers[1:]:
-            z = activated(u.unflatten(2, (B, 3)), self.activation, EPSILON)
+            z = activated(u.unflatten(2, (B, 3)), self.activation, self.epsilon)
             u = _Linear.apply(z.flatten(2, 3), ends, *layer)
         there, back = u.flatten(2).chunk(2, dim=1)
         f = torch.cat([there - back, back - there], 1)

@@ -141,12 +141,15 @@ class UnitaryNetwork(torch.nn.Module):
             group element touches.
         seeds: the members' seeds, or their number S (then 0 to S - 1).
         output_scale: spread of the outputs before training, in units of the targets' spread.
+        epsilon: of the modulus, in units of the standardised vectors. Unit vectors, eq. 8, have a
+            kink where a vector passes zero, as hidden ones do all the time; an epsilon of a few
+            tenths rounds it off, and the network is as equivariant.
         dtype: of weights and vectors; a complex one makes complex weights.
         device: of the weights.
 
     Raises:
         ValueError: fewer than two sizes, a size below 1, an unknown activation, no seeds, m below
-            0, a dtype of whole numbers.
+            0, epsilon not above 0, a dtype of whole numbers.
     """
 
     spread_in: Tensor
@@ -160,6 +163,7 @@ class UnitaryNetwork(torch.nn.Module):
         scalars: int = 0,
         seeds: int | Sequence[int] = 1,
         output_scale: float = 1.0,
+        epsilon: float = EPSILON,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
@@ -167,6 +171,8 @@ class UnitaryNetwork(torch.nn.Module):
         self.sizes = tuple(sizes)
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"sizes = {self.sizes}; expected M_0, ..., M_L, each 1 or more")
+        if not 0 < epsilon < float("inf"):
+            raise ValueError(f"epsilon = {epsilon}; expected a small positive number")
         if scalars < 0:
             raise ValueError(f"scalars = {scalars}; expected the number m of scalar features")
         if not (dtype.is_floating_point or dtype.is_complex):
@@ -175,7 +181,7 @@ class UnitaryNetwork(torch.nn.Module):
         if not self.seeds:
             raise ValueError("seeds: got none; expected at least one member")
         self.activation = activation_named(activation, a)
-        self.scalars, self.complex = scalars, dtype.is_complex
+        self.scalars, self.complex, self.epsilon = scalars, dtype.is_complex, epsilon
         sources = [torch.Generator().manual_seed(seed) for seed in self.seeds]
         real = dtype.to_real()
         parts = 2 if self.complex else 1
@@ -295,10 +301,10 @@ class UnitaryNetwork(torch.nn.Module):
     def _pair(self, y: Vectors, activation: Radial) -> Vectors:
         """Activation and unit vectors of y, side by side; e' = (e, 1) with scalars, eq. 16."""
         if not self.scalars:
-            return activated(y, activation, EPSILON)
+            return activated(y, activation, self.epsilon)
         vectors, h = y.split([y.shape[-2] - self.scalars, self.scalars], dim=-2)
-        s, _ = activation.gain((squared_modulus(y) + EPSILON**2).sqrt())
-        e = torch.cat([unit(vectors) * (s > 0), torch.ones_like(h)], dim=-2)
+        s, _ = activation.gain((squared_modulus(y) + self.epsilon**2).sqrt())
+        e = torch.cat([unit(vectors, self.epsilon) * (s > 0), torch.ones_like(h)], dim=-2)
         return torch.cat([y * s, e], dim=-1)
 
 
