@@ -19,23 +19,26 @@ def descriptors() -> Descriptors:
 
 
 RMSD_PAPER = 0.00118  # eV/angstrom, figure 3
+ROUNDED = 1.0  # epsilon of the modulus, in units of the standardised vectors
 MODELS = {
     "plain": Model(lambda seeds: RelativeForces(4, seeds=seeds), steps=0.3, paper=RMSD_PAPER),
-    "plain-10x": Model(
-        lambda seeds: RelativeForces(4, seeds=seeds), data=10.0, paper=RMSD_PAPER, aim=0.0006
+    "rounded": Model(
+        lambda seeds: RelativeForces(4, epsilon=ROUNDED, seeds=seeds), paper=RMSD_PAPER, aim=0.0006
     ),
     "augmented": Model(
-        lambda seeds: RelativeForces(4, momentum=True, seeds=seeds), permute=True, paper=RMSD_PAPER
+        lambda seeds: RelativeForces(4, momentum=True, epsilon=ROUNDED, seeds=seeds),
+        permute=True,
+        paper=RMSD_PAPER,
     ),
     "s4": Model(
-        lambda seeds: EdgeNetwork((24, 24, 24), powers=4, seeds=seeds),
+        lambda seeds: EdgeNetwork((24, 24, 24), powers=4, epsilon=ROUNDED, seeds=seeds),
         steps=0.4,
         batch=128,
         paper=RMSD_PAPER,
         aim=0.0003,
     ),
     "descriptor": Model(
-        lambda seeds: DescriptorForces(descriptors(), (64, 64), seeds=seeds),
+        lambda seeds: DescriptorForces(descriptors(), (64, 64), epsilon=ROUNDED, seeds=seeds),
         steps=0.25,
         paper=RMSD_PAPER,
     ),
