@@ -27,6 +27,7 @@ ACTIVATIONS = {
 }
 names = st.sampled_from(list(ACTIVATIONS))
 kinds = st.sampled_from(["softsign", "relu", "leaky_relu"])
+rounded = st.sampled_from([unitary.EPSILON, 1.0])
 
 
 def seeded(seed):
@@ -207,7 +208,7 @@ def by_the_paper(net, s, x):
     """
 
     def rho(u):
-        return (u.abs().square().sum() + unitary.EPSILON**2).sqrt()
+        return (u.abs().square().sum() + net.epsilon**2).sqrt()
 
     inputs, layers = list((x / net.spread_in[s, 0]).T), []
     e = [u / rho(u) for u in inputs]
@@ -227,9 +228,9 @@ def by_the_paper(net, s, x):
 
 
 @few
-@given(n=dimensions, seed=seeds, dtype=dtypes, kind=kinds)
-def test_every_layer_and_the_whole_network_turn_with_their_inputs(n, seed, dtype, kind):
-    net, g = made(dtype, kind), element(n, dtype, seed)
+@given(n=dimensions, seed=seeds, dtype=dtypes, kind=kinds, epsilon=rounded)
+def test_every_layer_and_the_whole_network_turn_with_their_inputs(n, seed, dtype, kind, epsilon):
+    net, g = made(dtype, kind, epsilon=epsilon), element(n, dtype, seed)
     x = vectors(4, n, 3, dtype=dtype, seed=seed)
     with torch.no_grad():
         net.spread_in[:, 0], net.spread_out[:, 0] = 0.7, 3.0
@@ -322,22 +323,25 @@ def test_zero_in_zero_out_with_a_finite_gradient(dtype):
 def slow(net, x):
     """The network of operations whose derivatives autograd knows."""
     x = x.expand(net.S, *x.shape[-3:]) / net.spread_in[:, :1, None, None]
-    e = unitary.unit(x)
+    e = unitary.unit(x, net.epsilon)
     for W, b in zip(net.weights, net.biases, strict=True):
         if net.complex:
             W, b = (torch.complex(*p.chunk(2, dim=-1)) for p in (W, b))
         y = x @ W[:, None] + e @ b[:, None]
-        x = net.activation(y)
-        rho = (unitary.squared_modulus(y) + unitary.EPSILON**2).sqrt()
-        e = unitary.unit(y) * (net.activation.gain(rho)[0] > 0)  # a zero y has a slope, too
+        x = net.activation(y, net.epsilon)
+        rho = (unitary.squared_modulus(y) + net.epsilon**2).sqrt()
+        slope = net.activation.gain(rho)[0] > 0  # a zero y has a slope, too
+        e = unitary.unit(y, net.epsilon) * slope
     return y * net.spread_out[:, :1, None, None]
 
 
 @few
-@given(seed=seeds, kind=kinds, dtype=st.sampled_from([torch.float64, torch.complex128]))
-@example(seed=500, kind="softsign", dtype=torch.float64)  # a state of zero vectors alone
-def test_the_gradient_by_hand_equals_autograd(seed, kind, dtype):
-    net = made(dtype, kind, output_scale=1.0)
+@given(
+    seed=seeds, kind=kinds, dtype=st.sampled_from([torch.float64, torch.complex128]), epsilon=rounded
+)
+@example(seed=500, kind="softsign", dtype=torch.float64, epsilon=unitary.EPSILON)  # zero states
+def test_the_gradient_by_hand_equals_autograd(seed, kind, dtype, epsilon):
+    net = made(dtype, kind, output_scale=1.0, epsilon=epsilon)
     x = vectors(5, 3, 3, dtype=dtype, seed=seed).requires_grad_()
     weight = vectors(2, 5, 3, 2, dtype=dtype, seed=seed + 1, small=False)
     wanted = [x, *net.parameters()]
@@ -503,6 +507,7 @@ NET, TWO = UnitaryNetwork((3, 4, 2), seeds=2), torch.ones(5, 3, 2)
         (lambda: UnitaryNetwork((3,)), r"sizes = \(3,\); expected M_0, \.\.\., M_L"),
         (lambda: UnitaryNetwork((3, 0)), r"sizes = \(3, 0\)"),
         (lambda: UnitaryNetwork((3, 2), scalars=-1), "scalars = -1"),
+        (lambda: UnitaryNetwork((3, 2), epsilon=0.0), "epsilon = 0.0; expected a small positive"),
         (lambda: UnitaryNetwork((3, 2), seeds=[]), "seeds: got none"),
         (lambda: UnitaryNetwork((3, 2), seeds=0), "seeds: got none"),
         (lambda: UnitaryNetwork((3, 2), dtype=torch.int64), "dtype = torch.int64"),
