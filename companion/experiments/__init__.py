@@ -27,6 +27,7 @@ _NAMES = (
     "real_oscillators",
     "real_pendulum",
     "argon",
+    "argon_rounding",
     "argon_optimisers",
     "axilrod_teller",
     "argon_clusters",

@@ -1,5 +1,9 @@
 """The forces of four argon atoms, learned five ways (Ma & Chan 2022, section 4)."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
 from companion.descriptors import DescriptorForces, Descriptors, EnergyForces
 from companion.experiments._argon import Model, Settings, Task, loss
 from companion.force_models import RelativeForces
@@ -19,35 +23,30 @@ def descriptors() -> Descriptors:
 
 
 RMSD_PAPER = 0.00118  # eV/angstrom, figure 3
-ROUNDED = 1.0  # epsilon of the modulus, in units of the standardised vectors
+ROUNDED = 1.0  # epsilon of the modulus, in units of the standardised vectors: `argon_rounding`
+PLAIN = partial(RelativeForces, 4)
+S4 = partial(EdgeNetwork, (24, 24, 24), powers=4)
+
+
+def on_descriptors(seeds: Sequence[int]) -> DescriptorForces:
+    """A unitary network on the vectors of eq. 33."""
+    return DescriptorForces(descriptors(), (64, 64), epsilon=ROUNDED, seeds=seeds)
+
+
+def with_energy(seeds: Sequence[int]) -> EnergyForces:
+    """Forces that are the gradient of an invariant energy."""
+    return EnergyForces(descriptors(), (64, 64), lengths=16, seeds=seeds)
+
+
 MODELS = {
-    "plain": Model(lambda seeds: RelativeForces(4, seeds=seeds), steps=0.3, paper=RMSD_PAPER),
-    "rounded": Model(
-        lambda seeds: RelativeForces(4, epsilon=ROUNDED, seeds=seeds), paper=RMSD_PAPER, aim=0.0006
-    ),
-    "augmented": Model(
-        lambda seeds: RelativeForces(4, momentum=True, epsilon=ROUNDED, seeds=seeds),
-        permute=True,
-        paper=RMSD_PAPER,
-    ),
-    "s4": Model(
-        lambda seeds: EdgeNetwork((24, 24, 24), powers=4, epsilon=ROUNDED, seeds=seeds),
-        steps=0.4,
-        batch=128,
-        paper=RMSD_PAPER,
-        aim=0.0003,
-    ),
-    "descriptor": Model(
-        lambda seeds: DescriptorForces(descriptors(), (64, 64), epsilon=ROUNDED, seeds=seeds),
-        steps=0.25,
-        paper=RMSD_PAPER,
-    ),
-    "energy": Model(
-        lambda seeds: EnergyForces(descriptors(), (64, 64), lengths=16, seeds=seeds),
-        steps=0.25,
-        paper=RMSD_PAPER,
-    ),
+    "plain": Model(PLAIN, steps=0.3),
+    "rounded": Model(partial(PLAIN, epsilon=ROUNDED), aim=0.0006),
+    "augmented": Model(partial(PLAIN, momentum=True, epsilon=ROUNDED), permute=True),
+    "s4": Model(partial(S4, epsilon=ROUNDED), steps=0.4, batch=128, aim=0.0003),
+    "descriptor": Model(on_descriptors, steps=0.25),
+    "energy": Model(with_energy, steps=0.25),
 }
+MODELS = {name: replace(model, paper=RMSD_PAPER) for name, model in MODELS.items()}
 SETTINGS = {
     "ci": Settings(300, ("plain",), 2000),
     "demo": Settings(6000, tuple(MODELS)),
