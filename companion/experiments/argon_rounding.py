@@ -1,9 +1,9 @@
 r"""How round a unit vector should be at zero: the epsilon of the modulus, for two networks.
 
 The unit vectors of eq. 8 of Ma & Chan (2022) turn round at once where a hidden vector passes zero;
-$e = u / \sqrt{|u|^2 + \epsilon^2}$ does so within a length $\epsilon$. Two small networks, one of the
+$e = u / \sqrt{|u|^2 + \epsilon^2}$ takes a length $\epsilon$ for it. Two small networks, one of the
 paper's kind and one on ordered pairs, with the same data, steps and first weights for every
-epsilon. The errors are on configurations that are kept for choices, not on the test set of `argon`.
+epsilon. Errors are on configurations that are kept for choices, not on the test set of `argon`.
 """
 
 from dataclasses import replace
