@@ -23,7 +23,7 @@ from torch import Tensor
 
 from companion._columns import activated
 from companion.force_models import ForceModel, Positions
-from companion.unitary import EPSILON, Softsign
+from companion.unitary import EPSILON, Softsign, require_epsilon
 
 Forces = Float[Tensor, "S B N 3"]
 CORE = 0.1  # softens the inverse powers of the distance, far below where atoms ever meet
@@ -76,6 +76,7 @@ class EdgeNetwork(ForceModel):
                 f"hidden = {tuple(hidden)}, powers = {powers}, atoms = {atoms}: expected at least "
                 "one width, powers and widths of 1 or more, and 2 atoms or more"
             )
+        require_epsilon(epsilon)
         if not self.seeds:
             raise ValueError(f"seeds = {seeds!r}: expected 1 or more members, such as seeds=3")
         self.hidden, self.activation, self.powers = tuple(hidden), Softsign(a), powers

@@ -129,6 +129,12 @@ def cross_products(x: Vectors) -> Vectors:
     return torch.linalg.cross(x[..., alpha], x[..., beta], dim=-2)
 
 
+def require_epsilon(epsilon: float) -> None:
+    """Raises ValueError unless the epsilon of a modulus is a positive number."""
+    if not 0 < epsilon < float("inf"):
+        raise ValueError(f"epsilon = {epsilon}; expected a positive number, 1e-6 for eq. 8")
+
+
 class UnitaryNetwork(torch.nn.Module):
     r"""An ensemble of S feedforward unitary equivariant networks, section 3.2 of Ma & Chan (2022).
 
@@ -171,8 +177,7 @@ class UnitaryNetwork(torch.nn.Module):
         self.sizes = tuple(sizes)
         if len(self.sizes) < 2 or min(self.sizes) < 1:
             raise ValueError(f"sizes = {self.sizes}; expected M_0, ..., M_L, each 1 or more")
-        if not 0 < epsilon < float("inf"):
-            raise ValueError(f"epsilon = {epsilon}; expected a small positive number")
+        require_epsilon(epsilon)
         if scalars < 0:
             raise ValueError(f"scalars = {scalars}; expected the number m of scalar features")
         if not (dtype.is_floating_point or dtype.is_complex):

@@ -208,6 +208,15 @@ def test_forces_at_the_cutoff(kind):
         assert 0 < abs(F[0]) < 1e-6
 
 
+def test_forces_of_rounded_unit_vectors_fade_at_the_cutoff():
+    r = torch.zeros(3, 2, 3, dtype=torch.float64)
+    r[:, 1, 0] = torch.tensor([8.99, 8.999, 9.0])
+    F = model("descriptor", epsilon=1.0).forces(r)[0, :, 0, 0].tolist()
+    assert F[2] == 0
+    assert 0 < abs(F[1]) < 1e-4  # as the cubic that the cutoff is there
+    assert F[0] / F[1] == pytest.approx(1000, rel=0.05)
+
+
 @pytest.mark.parametrize("kind", EVERY)
 def test_members_never_mix_and_keep_takes_one(kind):
     net, r = model(kind, seeds=[3, 4, 5]), atoms(4, 6)

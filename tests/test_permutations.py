@@ -254,6 +254,7 @@ def test_the_gradient_through_the_network_and_that_it_learns():
         ({"hidden": (4, 0)}, "widths of 1 or more"),
         ({"powers": 0}, "powers = 0"),
         ({"atoms": 1}, "2 atoms or more"),
+        ({"epsilon": 0.0}, "epsilon = 0.0"),
         ({"seeds": 0}, "seeds = 0: expected 1 or more members"),
     ],
 )

@@ -337,7 +337,10 @@ def slow(net, x):
 
 @few
 @given(
-    seed=seeds, kind=kinds, dtype=st.sampled_from([torch.float64, torch.complex128]), epsilon=rounded
+    seed=seeds,
+    kind=kinds,
+    dtype=st.sampled_from([torch.float64, torch.complex128]),
+    epsilon=rounded,
 )
 @example(seed=500, kind="softsign", dtype=torch.float64, epsilon=unitary.EPSILON)  # zero states
 def test_the_gradient_by_hand_equals_autograd(seed, kind, dtype, epsilon):

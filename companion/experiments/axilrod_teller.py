@@ -9,15 +9,16 @@ of `linear`, the best sum over pairs that the K = 32 functions of eq. 33 can mak
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from companion import training
 from companion.artifacts import Figure
 from companion.configurations import Configurations
-from companion.descriptors import DescriptorForces, EnergyForces, LinearForces
+from companion.descriptors import EnergyForces, LinearForces
 from companion.experiments._argon import Model, Settings, Task, rms
-from companion.experiments.argon import descriptors
+from companion.experiments.argon import ROUNDED, descriptors, on_descriptors
 from companion.force_models import RelativeForces
 from companion.permutations import EdgeNetwork
 from companion.systems import argon
@@ -74,10 +75,10 @@ class ThreeBody(Task):
 
 
 MODELS = {
-    "plain": Model(lambda seeds: RelativeForces(4, seeds=seeds), batch=128),
-    "s4": Model(lambda seeds: EdgeNetwork((24, 24, 24), seeds=seeds), batch=128),
+    "plain": Model(partial(RelativeForces, 4, epsilon=ROUNDED), batch=128),
+    "s4": Model(partial(EdgeNetwork, (24, 24, 24), epsilon=ROUNDED), batch=128),
     "linear": Model(lambda seeds: LinearForces(descriptors(), seeds)),
-    "descriptor": Model(lambda seeds: DescriptorForces(descriptors(), (64, 64), seeds=seeds)),
+    "descriptor": Model(on_descriptors),
     "energy": Model(
         lambda seeds: EnergyForces(descriptors(), (64, 64), lengths=32, seeds=seeds), lr=2e-2
     ),
@@ -85,7 +86,7 @@ MODELS = {
 SETTINGS = {
     "ci": Settings(300, ("linear", "energy"), 2000),
     "demo": Settings(2000, tuple(MODELS)),
-    "full": Settings(3000, tuple(MODELS)),
+    "full": Settings(6000, tuple(MODELS)),
 }
 TASK = ThreeBody(NAME, Argon(4, nu=STRENGTH * argon.NU), MODELS, SETTINGS, dynamics=False)
 train, load, evaluate = TASK.train, TASK.load, TASK.evaluate
