@@ -60,7 +60,7 @@ def models() -> dict[str, Model]:
 
 def network(model: Model, seeds: Sequence[int]) -> Any:
     """An untrained network, its units set."""
-    net = model.make(seeds)
+    net = model.make(seeds=seeds)
     data = Configurations(SYSTEM, [2**20], 2000)
     net.standardise(data.r, data.F)
     return net
