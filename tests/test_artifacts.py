@@ -288,8 +288,15 @@ def test_provenance_says_where_and_how():
 
 
 # Networks of 52,000 weights, a scan of sixteen cells in three arrangements: three seeds
-LARGE = ("argon", "argon_optimisers", "argon_clusters", "axilrod_teller", "loss_weights")
-TABLES = ("axilrod_teller", "loss_weights")  # no curves
+LARGE = (
+    "argon",
+    "argon_clusters",
+    "argon_optimisers",
+    "argon_rounding",
+    "axilrod_teller",
+    "loss_weights",
+)
+TABLES = ("argon_rounding", "axilrod_teller", "loss_weights")  # no curves
 
 
 @pytest.mark.parametrize("name", experiments.names())

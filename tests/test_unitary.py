@@ -510,7 +510,7 @@ NET, TWO = UnitaryNetwork((3, 4, 2), seeds=2), torch.ones(5, 3, 2)
         (lambda: UnitaryNetwork((3,)), r"sizes = \(3,\); expected M_0, \.\.\., M_L"),
         (lambda: UnitaryNetwork((3, 0)), r"sizes = \(3, 0\)"),
         (lambda: UnitaryNetwork((3, 2), scalars=-1), "scalars = -1"),
-        (lambda: UnitaryNetwork((3, 2), epsilon=0.0), "epsilon = 0.0; expected a small positive"),
+        (lambda: UnitaryNetwork((3, 2), epsilon=0.0), "epsilon = 0.0; expected a positive number"),
         (lambda: UnitaryNetwork((3, 2), seeds=[]), "seeds: got none"),
         (lambda: UnitaryNetwork((3, 2), seeds=0), "seeds: got none"),
         (lambda: UnitaryNetwork((3, 2), dtype=torch.int64), "dtype = torch.int64"),
