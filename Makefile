@@ -1,6 +1,8 @@
 # make book        the web page, at _build/html (creates .venv and installs what it needs)
 # make test        everything CI runs
 # make notebooks   notebooks/*.ipynb from book/*.md; PAGE=name for one, FORCE=1 to run all again
+# make homework    the students' notebooks of homework/; NAME=hw1_mechanics for one. Every solution
+#                  must earn full points and every empty notebook none.
 # make lint        ruff and pyright
 # make format      let ruff rewrite the code
 # make train       EXPERIMENT=kepler BUDGET=demo
@@ -32,7 +34,7 @@ PINS := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 SITE := $(CURDIR)/_build/html
 STAGE = @printf '\n== %s\n'
 
-.PHONY: book test notebooks lint types format stale html nbval pytest train bench address clean help
+.PHONY: book test notebooks homework lint types format stale html nbval pytest train bench address clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -60,6 +62,11 @@ $(VENV)/.test: $(VENV)/.book
 	$(PIP) $(PINS) --editable '.[book,test,homework]'
 	@touch $@
 
+# What `python -m companion.homework` needs, to grade too.
+$(VENV)/.homework: pyproject.toml constraints.txt | $(VENV)/.torch
+	$(PIP) $(PINS) --editable '.[homework]'
+	@touch $@
+
 # -- the book ------------------------------------------------------------------------------------
 
 book: html
@@ -77,6 +84,9 @@ stale: $(VENV)/.book
 
 notebooks: $(VENV)/.book
 	@$(PY) -m tools.notebooks make $(PAGE) $(if $(FORCE),--force)
+
+homework: $(VENV)/.homework
+	@OMP_NUM_THREADS=1 $(PY) -m companion.homework make $(NAME)
 
 address: $(VENV)/.book
 	@test -n '$(URL)' || { echo 'Type: make address URL=https://github.com/<owner>/<name>'; exit 1; }

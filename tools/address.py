@@ -15,7 +15,14 @@ from tools import source
 from tools.source import ROOT, Address
 
 # The files that quote the address besides _config.yml. notebooks/ follow from book/.
-QUOTING = ["README.md", "pyproject.toml", "CITATION.cff", "CONTRIBUTING.md", "book/*.md"]
+QUOTING = [
+    "README.md",
+    "pyproject.toml",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "book/*.md",
+    "homework/*.md",
+]
 QUOTED = ["README.md", "pyproject.toml", "CITATION.cff"]  # must hold the address at least once
 
 
