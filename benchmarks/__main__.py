@@ -6,6 +6,7 @@ from benchmarks import (
     argon_atoms,
     argon_forces,
     argon_training,
+    homework_grading,
     many_body,
     rollout,
     step_time,
@@ -21,4 +22,5 @@ if __name__ == "__main__":
     print(argon_training.main([]))
     print(argon_forces.main([]))
     print(argon_atoms.main([]))
+    print(homework_grading.main([]))
     print(tables.main())
