@@ -391,7 +391,7 @@ def test_indexed_symbols_and_entries_of_matrices():
         ({1: m}, "where a sympy expression"),
         ([m, None], "one of the expressions is None"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_answer_is_said_in_words(answer, words):
     with pytest.raises(Wrong, match=words):
