@@ -331,7 +331,8 @@ def _alarm(seconds: float) -> Iterator[None]:
 
     began = time.monotonic()
     handler = signal.signal(signal.SIGALRM, ring)
-    left, interval = signal.setitimer(signal.ITIMER_REAL, max(1.0, seconds))
+    # Again and again: what is raised while Python clears up an object is lost.
+    left, interval = signal.setitimer(signal.ITIMER_REAL, max(1.0, seconds), 1.0)
     try:
         yield
     finally:

@@ -234,7 +234,8 @@ def _alarm(seconds: float) -> Iterator[None]:
         raise TimeoutError(f"the page took more than {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again: what is raised while Python clears up an object is lost.
+    signal.setitimer(signal.ITIMER_REAL, seconds, min(seconds, 1.0))
     try:
         yield
     finally:

@@ -264,18 +264,19 @@ def _run(
         running: dict[Future[Any], Job] = {}
         try:
             while left or running:
-                while left and len(running) < 2 * jobs:
-                    job = left.pop()
-                    future = pool.submit(_one, job.submission, job.assignment.name)
-                    running[future] = job
+                while left and len(running) < (2 * jobs if jobs > 1 else 1):
+                    job = left[-1]
+                    future = pool.submit(_one, job.submission, job.assignment.name)  # may raise
+                    running[future] = left.pop()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
+                    done = future.result()  # may raise: the job must still be among the running
+                    yield running.pop(future), done
         except BrokenProcessPool as e:  # a worker was killed: the others' work is done again
             if len(running) <= 1:
                 yield from ((job, e) for job in running.values())
             else:
                 left += running.values()
-                jobs = 1 if jobs == 2 else jobs // 2
+                jobs //= 2  # with one at a time it is known whose the fault is
         finally:
             for process in multiprocessing.active_children():
                 process.terminate()
