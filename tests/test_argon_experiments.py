@@ -9,7 +9,7 @@ import torch
 
 from companion import artifacts, experiments, groups
 from companion.configurations import Configurations
-from companion.experiments import _argon, argon
+from companion.experiments import _argon, argon, argon_rounding
 from companion.force_models import RelativeForces
 from companion.systems.argon import Argon
 from companion.testing import assert_equivariant, assert_invariant
@@ -245,6 +245,12 @@ def test_a_run_is_written_read_and_evaluated(small, tmp_path):
     names = [figure.name for figure in figures]
     assert "plain: momentum drift" in names
     assert "augmented: momentum drift" not in names  # rounding, not a figure
+
+
+def test_choices_and_results_rest_on_other_configurations():
+    chosen, measured = argon_rounding.TASK.test[0], argon.TASK.test[0]
+    assert chosen.shape == measured.shape
+    assert not (chosen[:, None, 0] == measured[None, :100, 0]).all(-1).any()
 
 
 def test_the_experiment_is_registered():

@@ -113,6 +113,8 @@ def make_shell(out: Stream, err: Stream) -> Any:
     from traitlets.config import Config
 
     class Hook(DisplayHook):
+        """Results of cells go to the grader and are not printed."""
+
         def write_output_prompt(self) -> None:
             pass
 
@@ -124,6 +126,8 @@ def make_shell(out: Stream, err: Stream) -> Any:
             pass
 
     class Publisher(DisplayPublisher):
+        """What cells display goes to the grader."""
+
         def publish(self, data: Any, *args: Any, **kwargs: Any) -> None:
             if out.into is not None:
                 out.into.rich("display_data", data)
@@ -132,6 +136,8 @@ def make_shell(out: Stream, err: Stream) -> Any:
             pass
 
     class Shell(InteractiveShell):
+        """IPython without a terminal or a window."""
+
         def init_io(self) -> None:
             pass
 
@@ -275,6 +281,7 @@ def _kernel() -> tuple[int, ...]:
 
 
 def main() -> None:
+    """Runs cells and answers questions, as the pipe asks, until it is closed."""
     settings = json.loads(sys.argv[1])
     for folder in settings["sites"]:
         if folder not in sys.path:

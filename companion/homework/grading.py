@@ -131,6 +131,8 @@ def verify(assignment: Assignment, sandbox: Sandbox | Unsandboxed) -> list[str]:
 
 @dataclass(frozen=True)
 class Job:
+    """A submission to be graded; `key` changes with its bytes, its assignment and the grader."""
+
     submission: Submission
     assignment: Assignment
     key: str
