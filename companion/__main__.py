@@ -1,6 +1,7 @@
 """The command line: python -m companion list | train NAME | evaluate NAME."""
 
 import argparse
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -40,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     train.add_argument("--seeds", type=int, default=5, help="number of seeds (default: 5)")
     train.add_argument("--output", type=Path, help="folder (default: runs/NAME-BUDGET)")
+    many = "for an experiment of many jobs (comparison): "
+    train.add_argument("--jobs", type=int, metavar="N", help=many + "so many processes")
+    train.add_argument("--cluster", metavar="ADDRESS", help=many + "a Dask scheduler, tcp://...")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="recompute every figure from stored weights")
@@ -64,7 +68,14 @@ def _train(options: argparse.Namespace, command: str) -> int:
     if options.seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, got {options.seeds}")
     folder = options.output or Path("runs") / f"{options.name}-{budget}"
-    experiment.train(budget, range(options.seeds), options.device, folder, command)
+    doors = {"cluster": options.cluster, "jobs_at_once": options.jobs}
+    doors = {name: value for name, value in doors.items() if value is not None}
+    if doors and "cluster" not in inspect.signature(experiment.train).parameters:
+        raise ValueError(
+            f"{options.name} trains all its seeds as one job, which cannot be spread; leave out "
+            "--jobs and --cluster"
+        )
+    experiment.train(budget, range(options.seeds), options.device, folder, command, **doors)
     print("evaluating ...")
     report = _as_report(experiment, *experiment.evaluate(folder, progress=True, keep_curves=True))
     artifacts.save_metrics(folder, report)

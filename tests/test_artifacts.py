@@ -294,9 +294,10 @@ LARGE = (
     "argon_optimisers",
     "argon_rounding",
     "axilrod_teller",
+    "comparison",
     "loss_weights",
 )
-TABLES = ("argon_rounding", "axilrod_teller", "loss_weights")  # no curves
+TABLES = ("argon_rounding", "axilrod_teller", "comparison", "loss_weights")  # no curves
 
 
 @pytest.mark.parametrize("name", experiments.names())

@@ -93,6 +93,32 @@ def test_every_experiment_can_be_called_as_the_command_line_calls_it(name):
     assert set(module.SETTINGS) == {"ci", "demo", "full"}
 
 
+@pytest.mark.parametrize("name", experiments.names())
+def test_many_processes_are_for_experiments_of_many_jobs(name, capsys, tmp_path, monkeypatch):
+    """`--jobs` and `--cluster` reach `train`, or are refused before anything is trained."""
+    module, given = experiments.get(name), {}
+
+    def trained(*_, **doors):
+        given.update(doors)
+        raise ValueError("that is all")
+
+    trained.__signature__ = signature(module.train)
+    monkeypatch.setattr(module, "train", trained)
+    words = ["train", name, "--budget", "ci", "--output", str(tmp_path)]
+    assert main([*words, "--jobs", "2", "--cluster", "tcp://here:1"]) == 2
+    shown = capsys.readouterr().err
+    if name == "comparison":
+        assert given == {"cluster": "tcp://here:1", "jobs_at_once": 2}
+        assert "that is all" in shown
+    else:
+        assert given == {}
+        assert f"{name} trains all its seeds as one job" in shown
+        assert "leave out --jobs and --cluster" in shown
+    given.clear()
+    assert main(words) == 2
+    assert given == {}
+
+
 def test_list_says_where_weights_are_missing(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(artifacts, "HERE", tmp_path)
     assert main(["list"]) == 0

@@ -32,6 +32,7 @@ _NAMES = (
     "axilrod_teller",
     "argon_clusters",
     "manakov",
+    "comparison",
 )
 _MODULES = {name: f"companion.experiments.{name}" for name in _NAMES}
 

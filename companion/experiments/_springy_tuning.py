@@ -12,7 +12,7 @@ width of the paper's, and weights of 256 would not fit into an artifact.
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +33,13 @@ STEPS, SEED, VALIDATION = 600, 100, 2**20 + 1
 
 
 class RatePerMember(SOAP):
-    """SOAP whose step is stretched for member s by `RATES[s] / RATES[0]`."""
+    """SOAP at lr = `rates[0]`, its step stretched for member s by `rates[s] / rates[0]`."""
+
+    def __init__(
+        self, params: Iterable[torch.nn.Parameter], lr: float, rates: Sequence[float] = RATES
+    ) -> None:
+        super().__init__(params, lr=lr)
+        self.rates = tuple(rates)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -42,7 +48,7 @@ class RatePerMember(SOAP):
         before = [p.clone() for p in parameters]
         value = super().step(closure)
         for p, old in zip(parameters, before, strict=True):
-            stretch = torch.tensor(RATES).to(p) / RATES[0]
+            stretch = torch.tensor(self.rates).to(p) / self.rates[0]
             p.copy_(old + (p - old) * stretch.view(-1, *[1] * (p.dim() - 1)))
         return value
 
