@@ -30,13 +30,15 @@ class Bibliography:
         return self.entries[key].fields["year"]
 
     def _who(self, key: str) -> str:
-        names = [last_name(person) for person in self.entries[key].persons["author"]]
-        if len(names) > 2:
-            return f"{names[0]} *et al.*"
-        return " and ".join(names)
+        people = self.entries[key].persons["author"]
+        if len(people) > 2 or is_others(people[-1]):
+            return f"{last_name(people[0])} *et al.*"
+        return " and ".join(last_name(person) for person in people)
 
     def _full(self, entry: Entry) -> str:
-        authors = ", ".join(full_name(person) for person in entry.persons["author"])
+        people = entry.persons["author"]
+        names = [full_name(person) for person in people if not is_others(person)]
+        authors = ", ".join(names) + (" *et al.*" if is_others(people[-1]) else "")
         parts = [f"{authors} ({entry.fields['year']})", f"*{plain(entry.fields['title'])}*"]
         where = entry.fields.get("journal") or entry.fields.get("booktitle")
         if where:
@@ -58,6 +60,11 @@ def load(path: Path) -> Bibliography:
 def plain(latex: str) -> str:
     """LaTeX accents and braces as Unicode."""
     return str(Text.from_latex(latex))
+
+
+def is_others(person: Person) -> bool:
+    """Whether this is no name but the BibTeX `and others`."""
+    return str(person) == "others"
 
 
 def last_name(person: Person) -> str:
