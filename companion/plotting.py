@@ -294,6 +294,8 @@ def _png_of(fig: Figure) -> bytes:
 
 
 def _saved(fig: Figure, **options) -> bytes:
+    # The first layout does not know yet what equal axes do to a panel, and cuts its title off.
+    fig.draw_without_rendering()
     buffer = io.BytesIO()
     fig.savefig(buffer, facecolor="white", **options)
     return buffer.getvalue()

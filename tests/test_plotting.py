@@ -1,5 +1,7 @@
 """Figures say what they show; sliders are small, complete, deterministic and need no network."""
 
+import base64
+import io
 import json
 import re
 import subprocess
@@ -12,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from companion import _svg
 from companion import plotting as P
@@ -245,6 +248,17 @@ def test_show_carries_alternative_text_and_is_small(format):
     assert "See <how> fast" in page.words
     assert len(shown.markup) < 60_000
     assert plt.get_fignums() == []
+
+
+def test_titles_of_equal_axes_are_whole():
+    with P.style():
+        fig, axes = plt.subplots(1, 2, figsize=(7, 2.9), sharey=True)
+    for ax in axes:
+        P.orbit(ax, torch.tensor([[-5.0, 0], [0.5, 1], [0, -2]]))
+        ax.set(xlim=(-6, 2), ylim=(-3, 3), xlabel="x", title="title")
+    data = re.search(r"base64,([^\"]+)", P.show(fig, alt="Two panels with titles.").markup)
+    image = Image.open(io.BytesIO(base64.b64decode(data[1]))).convert("L")
+    assert image.crop((0, 0, image.width, 2)).getextrema()[0] > 250, "ink at the upper edge"
 
 
 def test_show_refuses_silence_and_unknown_formats():
