@@ -190,6 +190,23 @@ def homework(name: str) -> str:
     return "\n".join([*lines, "", _made(stored["provenance"])])
 
 
+def pages(name: str) -> str:
+    """What a page of each build costs its reader."""
+    stored = json.loads((RESULTS / f"{name}.json").read_text())
+    lines = [
+        "| page | build | files | kB | kB compressed | first paint, ms | formulas set, ms |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for page in stored["cases"]["now"]:
+        for build, rows in stored["cases"].items():
+            row = rows[page]
+            lines.append(
+                f"| {page} | {build} | {row['files']} | {row['kB']:.0f} | "
+                f"{row['kB_compressed']:.0f} | {row['paint_ms']:.0f} | {row['formulas_ms']:.0f} |"
+            )
+    return "\n".join([*lines, "", _made(stored["provenance"])])
+
+
 WRITERS = {
     "step_time": table,
     "throughput": table,
@@ -201,6 +218,7 @@ WRITERS = {
     "argon_forces": forces,
     "argon_atoms": atoms,
     "homework_grading": homework,
+    "site": pages,
 }
 
 

@@ -4,20 +4,30 @@
   book is built, and a page whose notebook is stale is a warning (so, with -W, an error).
 - "Open in Colab" and "Binder" open that notebook; the download button gives it too.
 - Mathematics is set by a copy of MathJax in the site; no page loads anything from another host.
+- A page that somebody shares comes with its title, its first sentences and the book's card.
+- Pages are made lighter by lighter.py.
 """
 
+import html
+import re
 import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+from docutils import nodes
 from sphinx.util import logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+import lighter
+
 from tools import source
 
 LOG = logging.getLogger(__name__)
+
+CARD = "card.png"  # drawn by tools/card.py
+CARD_ALT = "The orbits of a plain network leave their ellipse; those of a symmetric one stay on it."
 
 # Everything tex-chtml.js may ask for: extensions of TeX, fonts, the menu and its accessibility.
 MATHJAX = ["tex-chtml.js", "input/tex", "output/chtml", "a11y", "sre", "ui"]
@@ -143,10 +153,65 @@ def add_buttons(app, pagename, templatename, context, doctree) -> None:
     )
 
 
+def mend_roles(app, pagename, templatename, context, doctree) -> None:
+    """A screen reader expects list items in a list; docutils gives references a withdrawn role."""
+    if "citation-list" in context.get("body", ""):
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def first_words(doctree, least: int = 39, most: int = 200) -> str:
+    """The first sentences of a page that stand in no box and hold no formula."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        if not isinstance(paragraph.parent, nodes.section):
+            continue
+        plain = paragraph.deepcopy()
+        for formula in list(plain.findall(nodes.math)):
+            formula.replace_self(nodes.Text("$"))
+        words = ""
+        for sentence in re.split(r"(?<=[.?!])\s+(?=[A-Z])", " ".join(plain.astext().split())):
+            whole = re.search(r"[.?!]\W?$", sentence)  # it does not lead into a formula or a list
+            if "$" in sentence or not whole or len(words) + len(sentence) >= most:
+                break
+            words = f"{words} {sentence}".strip()
+        if len(words) >= least and not words[0].islower():
+            return words
+    return ""
+
+
+def describe(app, pagename, templatename, context, doctree) -> None:
+    """What a search engine, a messenger or a forum shows of a link to this page."""
+    if doctree is None:
+        return
+    site = source.address().site
+    book = app.config.html_title or app.config.project
+    title = context.get("title") or book
+    words = first_words(doctree) or f"{book}: derive, check and train networks with symmetries."
+    properties = {
+        "og:type": "article",
+        "og:site_name": book,
+        "og:title": html.unescape(re.sub(r"<[^>]+>", "", title)),
+        "og:description": words,
+        "og:url": f"{site}/{pagename}.html",
+        "og:image": f"{site}/_static/{CARD}",
+        "og:image:width": "1200",
+        "og:image:height": "630",
+        "og:image:alt": CARD_ALT,
+    }
+    names = {"description": words, "twitter:card": "summary_large_image"}
+    tags = [("name", *pair) for pair in names.items()]
+    tags += [("property", *pair) for pair in properties.items()]
+    context["metatags"] = context.get("metatags", "") + "".join(
+        f'\n    <meta {kind}="{name}" content="{html.escape(text)}" />' for kind, name, text in tags
+    )
+
+
 def setup(app):
     app.connect("source-read", read_chapter.starts)
     app.connect("config-inited", use_local_mathjax, priority=900)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", add_buttons, priority=900)
+    app.connect("html-page-context", mend_roles, priority=900)
+    app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", copy_mathjax)
+    lighter.setup(app)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}
