@@ -253,6 +253,8 @@ class Book(Numbers):
                 return self._image(match["alt"], match["file"], line)
             if match["page"]:
                 return self._link(match["text"], match["page"], line)
+            if match["math"]:  # in a quotation, the ">" of a second line would join the formula
+                return match[0].replace("\n", " ")
             return match[0]
 
         return INLINE.sub(rewrite, text)
