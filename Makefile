@@ -3,6 +3,8 @@
 # make notebooks   notebooks/*.ipynb from book/*.md; PAGE=name for one, FORCE=1 to run all again
 # make homework    the students' notebooks of homework/; NAME=hw1_mechanics for one. Every solution
 #                  must earn full points and every empty notebook none.
+# make pdf         the whole book as one file (needs chromium), at _build/
+# make colab       Run all of every notebook with Colab's versions (Python 3.13, network, gigabytes)
 # make lint        ruff and pyright
 # make format      let ruff rewrite the code
 # make train       EXPERIMENT=kepler BUDGET=demo
@@ -23,6 +25,7 @@ CONSTRAINTS ?= constraints.txt
 EXPERIMENT ?= kepler
 BUDGET ?= demo
 JOBS ?= 2
+COLAB_PYTHON ?= python3.13
 COMPANION_DATA ?= $(wildcard $(CURDIR)/../shared/data/schmidt_lipson)
 export COMPANION_DATA
 
@@ -34,7 +37,7 @@ PINS := $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 SITE := $(CURDIR)/_build/html
 STAGE = @printf '\n== %s\n'
 
-.PHONY: book test notebooks homework lint types format stale html nbval pytest train bench address clean help
+.PHONY: book pdf test notebooks homework lint types format stale html nbval pytest train bench colab address clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -78,15 +81,25 @@ html: stale
 	@$(BIN)/jupyter-book build book -q -W -n --keep-going --path-output . \
 	  --config '$(CURDIR)/_config.yml' --toc '$(CURDIR)/_toc.yml'
 
+pdf: html
+	@$(PY) -m tools.pdf
+
 stale: $(VENV)/.book
 	$(STAGE) 'notebooks up to date with the chapters'
 	@$(PY) -m tools.notebooks check && $(PY) -m tools.address check
+	@$(PY) -m tools.exercises check && $(PY) -m tools.runtime check
 
 notebooks: $(VENV)/.book
 	@$(PY) -m tools.notebooks make $(PAGE) $(if $(FORCE),--force)
+	@$(PY) -m tools.exercises make && $(PY) -m tools.versions page && $(PY) -m tools.runtime make
 
 homework: $(VENV)/.homework
 	@OMP_NUM_THREADS=1 $(PY) -m companion.homework make $(NAME)
+
+colab: $(VENV)/.book
+	$(STAGE) "Run all, with Colab's versions"
+	@$(PY) -m tools.versions run colab --missing --python $(COLAB_PYTHON) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+	@$(PY) -m tools.versions page
 
 address: $(VENV)/.book
 	@test -n '$(URL)' || { echo 'Type: make address URL=https://github.com/<owner>/<name>'; exit 1; }
